@@ -53,7 +53,7 @@ pub(super) fn classify_batch(sql: &[u8], mode: Mode) -> Class {
     let mut batch = Batch { changes: false, forgets: false };
     // What a question would be about that comes next: something before the packet.
     let mut open = u8::MAX;
-    for part in parts(sql, mode) {
+    for (at, part) in parts(sql, mode).enumerate() {
         let class = classify_one(part, mode);
         let (is_plain, changes) = match class.kind {
             Kind::Read | Kind::Local | Kind::Locking | Kind::Diagnostics => (true, false),
@@ -65,6 +65,7 @@ pub(super) fn classify_batch(sql: &[u8], mode: Mode) -> Class {
         if !is_plain || class.pin.is_some() || class.restores {
             (all.pin, all.trusted) = (Some(Pin::MultiStatement), false);
         }
+        all.global_at = all.global_at.or(class.global_at.map(|_| at as u32));
         batch.changes |= changes || class.pin.is_some();
         // A list of variables is told what there is.
         let of_list = if class.kind == Kind::Local { diagnostics::INSERT_ID } else { 0 };

@@ -193,6 +193,8 @@ pub struct Class {
     pub trusted: bool,
     /// It is several statements.
     pub batch: Option<Batch>,
+    /// It sets something for sessions that begin later; of several statements, the how manieth is the first to do so, from 0.
+    pub global_at: Option<u32>,
 }
 
 impl Class {
@@ -215,6 +217,7 @@ impl Class {
             plain_call: false,
             trusted: false,
             batch: None,
+            global_at: None,
         }
     }
 
