@@ -4,7 +4,6 @@
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,8 @@ use ahash::AHashMap;
 
 use super::account::Place;
 use super::backend::{BackendError, Carry, Key};
+use super::begun::Begun;
 use super::causal::{MustSee, Reading};
-use super::defaults::Beginning;
 use super::diagnostics::{Counted, Witness};
 use super::insight::Watch;
 use super::lease::{Lease, LeaseError};
@@ -25,7 +24,7 @@ use super::protocol::capability::{DEPRECATE_EOF, QUERY_ATTRIBUTES};
 use super::protocol::packet::{HEADER_BYTES, answer_sequence_id};
 use super::protocol::response::{ErrPacket, OkPacket, UNREACHABLE};
 use super::serve::{NO_INSERT_ID, Splitter};
-use super::session::Session;
+use super::session::{Session, State};
 use super::settings::Settings;
 use super::sql::Pin;
 use super::statement::Reject;
@@ -70,8 +69,9 @@ pub struct Client {
     pub(super) capabilities: u32,
     pub(super) key: Key,
     pub(super) session: Session,
-    /// What it began with, and the number of that.
-    pub(super) begun: (u64, Arc<Beginning>),
+    pub(super) begun: Begun,
+    /// What it keeps of that, and the connection it holds is still to be told of.
+    pub(super) owed: Option<Box<State>>,
     /// Why it is pinned, as far as metrics know.
     noted_pin: Option<Pin>,
     pub(super) carry: Rc<Carry>,
@@ -141,8 +141,8 @@ impl Client {
         key: Key,
         schema: Option<Vec<u8>>,
     ) -> Client {
-        let begun = splitter.shared.beginning();
-        let mode = begun.1.mode(splitter.shared.mode());
+        let begun = Begun::now(&splitter.shared);
+        let mode = begun.beginning().mode(splitter.shared.mode());
         let session = Session::new(schema, mode, key.collation, capabilities);
         let carry = Carry { session: splitter.next_id(), insert_id: Cell::new(NO_INSERT_ID), gone: Cell::new(false) };
         Client {
@@ -157,6 +157,7 @@ impl Client {
             key,
             session,
             begun,
+            owed: None,
             noted_pin: None,
             carry: Rc::new(carry),
             held: None,

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::backend::BackendError;
+use super::begun::Begun;
 use super::causal::MustSee;
 use super::client::{Client, End, SQL_AT};
 use super::diagnostics::Witness;
@@ -166,8 +167,8 @@ impl Client {
             self.key.collation = identity.collation;
             self.session.take_names(identity.collation);
         }
-        self.begun = self.splitter.shared.beginning();
-        self.session.reset(self.begun.1.mode(self.splitter.shared.mode()));
+        (self.begun, self.owed) = (Begun::now(&self.splitter.shared), None);
+        self.session.reset(self.begun.beginning().mode(self.splitter.shared.mode()));
         self.note_pin();
         self.statements.clear();
         self.statement_bytes = 0;
@@ -220,7 +221,7 @@ impl Client {
             self.key.collation = collation;
         }
         let token = self.session.token.clone();
-        let mode = self.begun.1.mode(self.splitter.shared.mode());
+        let mode = self.begun.beginning().mode(self.splitter.shared.mode());
         self.session = Session::new(schema, mode, self.key.collation, self.key.capabilities);
         self.session.token = token;
         if u8::try_from(collation).is_err() {

@@ -98,7 +98,7 @@ impl Client {
         // Connections that are opened from now on have it, and sessions that are there keep what they had. What did not come to run
         // has set nothing: nobody without the right to has the servers looked at.
         if class.global_at.is_some_and(|at| at < outcome.results) {
-            Box::pin(self.after_another_look(wire, server)).await?;
+            Box::pin(self.after_look_that_tells(wire, server)).await?;
         }
         self.flush(wire).await?;
         self.account_for(spot, &outcome, started);

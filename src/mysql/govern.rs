@@ -246,6 +246,9 @@ impl Shared {
             && let Some(seen) = &council.seen[primary]
         {
             self.set_beginning(primary, &seen.beginning);
+            if primary == server {
+                self.confirm_beginning(server);
+            }
         }
         self.publish_ways(&council);
         self.publish_eligibility(&council);

@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
 
+use super::begun::Era;
 use super::closing::Closing;
 use super::defaults::Beginning;
 use super::govern::Council;
@@ -342,7 +343,7 @@ struct Node {
 pub struct Shared {
     terms: ArcSwap<Terms>,
     /// What sessions begin with, and the number of its changes.
-    beginning: ArcSwap<Beginning>,
+    beginning: ArcSwap<Era>,
     beginnings: AtomicU64,
     nodes: Growing<Node>,
     /// What was written through this process, by data worker.
@@ -599,7 +600,7 @@ impl Shared {
     }
 
     /// What sessions begin with that log on now, as the monitor has seen it last, and its number.
-    pub(super) fn beginning(&self) -> (u64, Arc<Beginning>) {
+    pub(super) fn beginning(&self) -> (u64, Arc<Era>) {
         // The number first: at worst it is looked at once more.
         let number = self.beginnings();
         (number, self.beginning.load_full())
@@ -613,9 +614,17 @@ impl Shared {
     /// Monitor only.
     pub(super) fn set_beginning(&self, server: usize, beginning: &Beginning) {
         self.set_mode(beginning.mode(self.mode()));
-        if !self.beginning.load().is_of(server, beginning) {
-            self.beginning.store(Arc::new(beginning.on(server)));
+        if !self.beginning.load().beginning.is_of(server, beginning) {
+            self.beginning.store(Arc::new(Era::new(beginning.on(server))));
             self.beginnings.fetch_add(1, Release);
+        }
+    }
+
+    /// Monitor only: what sessions begin with on a server is what the look at it that is about to end has seen.
+    pub(super) fn confirm_beginning(&self, server: usize) {
+        let (era, looks) = (self.beginning.load(), self.server(server).looks());
+        if era.beginning.server == Some(server) {
+            era.confirm(looks + looks % 2);
         }
     }
 
