@@ -294,12 +294,12 @@ impl Client {
                 }
             },
         };
-        // Nobody gives connections back there for whom it is worth to wait. Before its term ends, a server no longer leads.
-        let term = self.splitter.shared.server(primary).term();
+        // Nobody gives connections back there for whom it is worth to wait. Before its turn ends, a server no longer leads.
+        let turn = self.splitter.shared.server(primary).turn();
         if self.splitter.shared.lead() != lead {
             return Err(None);
         }
-        match self.borrow_in_term(primary, term, false, insert_id, careful).await {
+        match self.borrow_in_turn(primary, turn, false, insert_id, careful).await {
             // It may have taken a while.
             Ok(mut lease) => match self.splitter.shared.lead() == lead && lease.claim(lead) {
                 true => self.with_transaction_settings(lease, tries).await,
@@ -331,22 +331,22 @@ impl Client {
         insert_id: Option<u64>,
         careful: bool,
     ) -> Result<Lease, LeaseError> {
-        let term = self.splitter.shared.server(server).term();
-        self.borrow_in_term(server, term, fresh, insert_id, careful).await
+        let turn = self.splitter.shared.server(server).turn();
+        self.borrow_in_turn(server, turn, fresh, insert_id, careful).await
     }
 
-    /// The same of a server that was chosen in this term of it; in another one it is not waited for.
-    async fn borrow_in_term(
+    /// The same of a server that was chosen in this turn of it; in another one it is not waited for.
+    async fn borrow_in_turn(
         &self,
         server: usize,
-        term: u32,
+        turn: u32,
         fresh: bool,
         insert_id: Option<u64>,
         careful: bool,
     ) -> Result<Lease, LeaseError> {
         let mut again = true;
         loop {
-            let wish = self.wish(careful || !again, term);
+            let wish = self.wish(careful || !again, turn);
             let mut lease = Lease::borrow(&self.splitter, server, wish, &self.carry).await?;
             match self.prepare(&mut lease, fresh, insert_id).await {
                 Ok(()) => return Ok(lease),

@@ -185,10 +185,10 @@ impl Client {
         }
     }
 
-    /// `term`: of the server, as of when it was chosen.
-    pub(super) fn wish(&self, careful: bool, term: u32) -> Wish<'_> {
+    /// `turn`: of the server, as of when it was chosen.
+    pub(super) fn wish(&self, careful: bool, turn: u32) -> Wish<'_> {
         let trusts_at = (!careful).then_some(self.watch.started);
-        Wish { key: self.key, state: &self.session.state, session: self.carry.session, trusts_at, term }
+        Wish { key: self.key, state: &self.session.state, session: self.carry.session, trusts_at, turn }
     }
 
     /// Selects the login's database on some server, so that a wrong name is refused at once.
@@ -203,7 +203,7 @@ impl Client {
         }
         let primary = self.splitter.shared.lead().primary;
         for server in server.into_iter().chain(primary) {
-            let wish = self.wish(true, self.splitter.shared.server(server).term());
+            let wish = self.wish(true, self.splitter.shared.server(server).turn());
             let lease = Lease::borrow(&self.splitter, server, wish, &self.carry).await;
             let result = match lease {
                 Ok(mut lease) => {

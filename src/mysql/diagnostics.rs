@@ -459,8 +459,10 @@ impl Client {
             let own = |server| Lease::own(&self.splitter, server, self.carry.session, |b| b.id == id);
             if let Some(mut lease) = (0..self.splitter.nodes.len()).find_map(own) {
                 if !lease.claim(self.splitter.shared.lead()) {
-                    // It knows the id, and is of no more use.
-                    let _ = lease.save().await;
+                    // It knows the id, and what else may be asked of it; for anything else it is of no more use.
+                    if lease.save().await.is_ok() && lease.is_protected() {
+                        lease.give_back();
+                    }
                     continue;
                 }
                 if lease.key != self.key {

@@ -332,7 +332,7 @@ impl Shared {
         for event in &events {
             match event {
                 Event::Elected { server, before, forgiven } => {
-                    self.server(*server).end_term();
+                    self.server(*server).end_turn();
                     if *forgiven {
                         self.voided().set(lead.epoch, topology.committed().clone());
                     }
@@ -340,7 +340,7 @@ impl Shared {
                     council.announced = None;
                     self.announce(false);
                 }
-                Event::Fell(server, _) => self.server(*server).end_term(),
+                Event::Fell(server, _) => self.server(*server).end_turn(),
                 Event::Fenced(server) => self.server(*server).set_fenced(true),
                 Event::Freed(server) => self.server(*server).set_fenced(false),
                 Event::Several(_) | Event::Behind(_) => {}

@@ -109,7 +109,7 @@ impl Shared {
         council.is_compared = false;
         // Nobody takes a connection of the next term for one to the primary of this one.
         self.set_lead(Lead { primary: None, ..lead }, None);
-        lead.primary.into_iter().chain([primary]).for_each(|server| self.server(server).end_term());
+        lead.primary.into_iter().chain([primary]).for_each(|server| self.server(server).end_turn());
         council.switchovers += u64::from(lead.primary.is_some());
         council.announced = None;
         self.announce(false);

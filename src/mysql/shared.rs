@@ -81,6 +81,8 @@ pub struct ServerFacts {
     /// Counts the times it began or ceased to be the primary, or its sessions to begin otherwise: connections of an earlier term are
     /// not lent any more.
     term: AtomicU32,
+    /// The same of the primary alone: who waits for a connection since an earlier turn waits for something else.
+    turn: AtomicU32,
     /// Looks begun and ended: odd while one is under way.
     looks: AtomicU64,
     /// A [`Duty`].
@@ -103,6 +105,7 @@ impl Default for ServerFacts {
             restarts: AtomicU32::new(0),
             is_restart_unsure: AtomicBool::new(false),
             term: AtomicU32::new(0),
+            turn: AtomicU32::new(0),
             looks: AtomicU64::new(0),
             duty: AtomicU8::new(Duty::Ready as u8),
             in_cluster: AtomicBool::new(false),
@@ -179,9 +182,20 @@ impl ServerFacts {
         self.term.load(Relaxed)
     }
 
-    /// Monitor only: it begins or ceases to be the primary, or its sessions begin otherwise than those before.
+    /// Monitor only: its sessions begin otherwise than those before.
     pub(super) fn end_term(&self) {
         self.term.fetch_add(1, Relaxed);
+    }
+
+    /// How often it began or ceased to be the primary.
+    pub fn turn(&self) -> u32 {
+        self.turn.load(Relaxed)
+    }
+
+    /// Monitor only: it begins or ceases to be the primary.
+    pub(super) fn end_turn(&self) {
+        self.turn.fetch_add(1, Relaxed);
+        self.end_term();
     }
 
     /// Monitor only: a look begins or ends.

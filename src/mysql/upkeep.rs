@@ -86,8 +86,8 @@ impl Splitter {
                 return;
             }
             let carry = Rc::new(Carry { session: 0, insert_id: NO_INSERT_ID.into(), gone: true.into() });
-            let term = self.shared.server(server).term();
-            let wish = Wish { key, state: &state, session: 0, trusts_at: None, term };
+            let turn = self.shared.server(server).turn();
+            let wish = Wish { key, state: &state, session: 0, trusts_at: None, turn };
             match Lease::open(&self, Opening::new(&self, server, key.account), wish, &carry).await {
                 Ok(lease) => lease.give_back(),
                 Err(_) => return,
