@@ -231,3 +231,65 @@ fn who_may_set_nothing_does_not_have_servers_looked_at_without_a_pause() {
         assert!(looks > 0 && looks <= allowed, "{looks} looks, {allowed} are allowed");
     });
 }
+
+/// Connections of before are not lent any more, and are there for who may ask what a statement has left on them.
+#[test]
+fn what_a_session_may_ask_for_outlives_a_change_of_globals() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(0);
+    mark_servers(&cluster);
+    cluster.primary.sql(&format!("CREATE USER chief@'%' IDENTIFIED BY '{PASSWORD}'; GRANT ALL ON *.* TO chief@'%'"));
+    let keys = format!("pool_max = 8\nusers = [{{ name = \"chief\", password = \"{PASSWORD}\" }}]");
+    let server = split::site(Driver::Auto, &cluster, &keys).start();
+    let port = server.address("db").port();
+    block_on(async {
+        looks().await;
+        let mut chief = Conn::new(options(port).user(Some("chief")).db_name(Some("d"))).await.expect("a login");
+        let (mut warned, mut found) = (connect(port).await, connect(port).await);
+        warned.query_drop("SELECT 'a' + 1").await.unwrap();
+        found.query_drop("SELECT SQL_CALC_FOUND_ROWS 1 UNION SELECT 2 UNION SELECT 3 LIMIT 1").await.unwrap();
+        chief.query_drop("SET GLOBAL group_concat_max_len = 1").await.unwrap();
+        // Idle connections that are not to be kept are closed each second.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        for conn in [&mut chief, &mut warned] {
+            assert_eq!(conn.query::<Row, _>("SHOW WARNINGS").await.expect("a list").len(), 1);
+        }
+        assert_eq!(one::<u64>(&mut found, "SELECT FOUND_ROWS()").await, 3);
+    });
+}
+
+/// Nobody is refused, or begins to wait anew, because sessions begin otherwise from now on.
+#[test]
+fn who_waits_for_a_connection_goes_on_when_globals_change() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(0);
+    let server = split::site(Driver::Auto, &cluster, "pool_max = 1\npool_timeout = \"3s\"").start();
+    let port = server.address("db").port();
+    block_on(async {
+        let (mut holder, mut late) = (connect(port).await, connect(port).await);
+        holder.query_drop("BEGIN").await.unwrap();
+        let login = tokio::spawn(Conn::new(options(port).db_name(Some("d"))));
+        let begun = Instant::now();
+        let refused = tokio::spawn(async move { late.query_drop("DO 1").await });
+        for n in 0..5 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            cluster.primary.sql(&format!("SET GLOBAL group_concat_max_len={}", 100 + n));
+        }
+        let error = refused.await.unwrap().unwrap_err();
+        assert_eq!(code(&error), 1040, "{error}");
+        let waited = begun.elapsed();
+        assert!((2..=4).contains(&waited.as_secs()), "{waited:?}");
+        let error = login.await.unwrap().unwrap_err();
+        assert_eq!(code(&error), 1040, "{error}");
+        let login = tokio::spawn(Conn::new(options(port).db_name(Some("d"))));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cluster.primary.sql("SET GLOBAL group_concat_max_len=200");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        holder.query_drop("COMMIT").await.unwrap();
+        login.await.unwrap().expect("a login that has waited");
+    });
+}

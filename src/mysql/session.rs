@@ -364,9 +364,11 @@ impl Session {
             _ if has_warned => (self.has_diagnostics, after.diagnostics_here) = (true, true),
             _ if class.asks_warnings_only() => {}
             Forgets::Yes => (self.has_diagnostics, after.diagnostics_here) = (false, true),
-            // Told is what the last one of them warned of, and not what an earlier one did. What was before is gone, or was not there.
-            Forgets::Perhaps if class.batch.is_some_and(|batch| batch.forgets || !self.has_diagnostics) => {
-                (self.has_diagnostics, after.diagnostics_here) = (true, true);
+            // The last one of them has not warned, and may have left what an earlier one did. What was before is gone, or was not there.
+            Forgets::Perhaps
+                if class.batch.is_some_and(|batch| batch.forgets || outcome.warned || !self.has_diagnostics) =>
+            {
+                (self.has_diagnostics, after.diagnostics_here) = (outcome.warned, true);
             }
             Forgets::Perhaps => after.diagnostics_unsure = self.has_diagnostics,
             Forgets::No => {}

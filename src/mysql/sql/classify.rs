@@ -178,6 +178,9 @@ pub(super) fn classify_one(sql: &[u8], mode: Mode) -> Class {
         return Class { pin, batch, global_at, ..Class::UNKNOWN };
     }
     scan.class.global_at = scan.sets_globally.then_some(0);
+    // EXPLAIN, for one.
+    scan.class.returns |=
+        scan.class.kind == Kind::Write && !matches!(scan.form, Form::Insert | Form::Change | Form::Set);
     if lexer.seen_executable_comment() {
         let (pin, kind) = (Some(Pin::ExecutableComment), Kind::Unknown);
         return Class { pin, kind, forgets: Forgets::Perhaps, plain_call: false, ..scan.class };
@@ -422,6 +425,7 @@ impl<'a> Scan<'a> {
 
     /// A bare word that is not the first one and not behind a dot.
     fn keyword(&mut self, word: &'a [u8], behind: Behind) {
+        self.class.returns |= matches!(self.form, Form::Insert | Form::Change) && is(word, "RETURNING");
         if matches!(self.form, Form::Select | Form::Explain | Form::Set | Form::Change) {
             self.name_tables(word);
         }

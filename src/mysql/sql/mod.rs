@@ -17,7 +17,7 @@ pub mod own;
 mod skeleton;
 mod variables;
 
-pub use batch::Batch;
+pub use batch::{Batch, First};
 pub use builtins::Flavour;
 pub use cache::{Cache, Seen};
 pub use class::{Access, Class, Forgets, Kind, Pin, diagnostics};
