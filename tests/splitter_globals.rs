@@ -293,3 +293,44 @@ fn who_waits_for_a_connection_goes_on_when_globals_change() {
         login.await.unwrap().expect("a login that has waited");
     });
 }
+
+/// A transaction on a replica sees what it would see on the primary, whatever level the replica has for its own sessions.
+#[test]
+fn a_transaction_on_a_replica_has_the_isolation_level_of_the_primary() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    mark_servers(&cluster);
+    cluster.primary.sql("CREATE TABLE d.came (id INT) ENGINE=InnoDB");
+    cluster.wait_for_replicas();
+    let server = split::site(Driver::Auto, &cluster, "pool_max = 4\ncausal_timeout = \"10s\"").start();
+    let port = server.address("db").port();
+    block_on(async {
+        wait_for_reads_on_replica(port).await;
+        // Where single reads would not be the same, none goes to the replica.
+        for (level, of_replica, reads_at, sees) in [
+            ("READ-COMMITTED", "REPEATABLE-READ", 2, true),
+            ("REPEATABLE-READ", "READ-COMMITTED", 2, false),
+            ("READ-UNCOMMITTED", "REPEATABLE-READ", 1, true),
+            ("REPEATABLE-READ", "READ-UNCOMMITTED", 1, false),
+        ] {
+            cluster.primary.sql(&format!("TRUNCATE d.came; SET GLOBAL tx_isolation='{level}'"));
+            cluster.replicas[0].sql(&format!("SET GLOBAL tx_isolation='{of_replica}'"));
+            cluster.wait_for_replicas();
+            looks().await;
+            let mut reader = connect(port).await;
+            for begin in ["START TRANSACTION READ ONLY", "SET autocommit = 0, tx_read_only = 1"] {
+                reader.query_drop(begin).await.unwrap();
+                let at = one::<u32>(&mut reader, "SELECT id FROM who").await;
+                assert_eq!(at, reads_at, "{level} {of_replica}");
+                let before = one::<u64>(&mut reader, "SELECT COUNT(*) FROM came").await;
+                cluster.primary.sql("INSERT INTO d.came VALUES (1)");
+                cluster.wait_for_replicas();
+                let after = one::<u64>(&mut reader, "SELECT COUNT(*) FROM came").await;
+                assert_eq!(after - before, u64::from(sees), "{level} {begin}");
+                reader.query_drop("COMMIT").await.unwrap();
+            }
+        }
+    });
+}

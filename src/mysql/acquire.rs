@@ -144,6 +144,7 @@ impl Client {
                 return None;
             };
             if let Ok(mut lease) = self.borrow(server, false, insert_id, tries.count > 1).await
+                && self.set_isolation(&mut lease, class).await.is_ok()
                 && self.set_transaction(&mut lease).await.is_ok()
             {
                 self.reading.stay_at(server, self.watch.started);
@@ -154,6 +155,20 @@ impl Client {
             tries.servers.insert(server);
         }
         None
+    }
+
+    /// Gives a transaction on a replica the isolation level that it would have on the primary, where the replica has another one.
+    async fn set_isolation(&self, lease: &mut Lease, class: &Class) -> Result<(), BackendError> {
+        let begins = class.begins.is_some() || !self.session.is_autocommit();
+        if !begins || !self.splitter.shared.server(lease.server).has_other_isolation() || self.session.has_isolation() {
+            return Ok(());
+        }
+        let Some(level) = self.begun.beginning().isolation() else { return Ok(()) };
+        lease.dirty = true; // as below
+        let sql = format!("SET SESSION TRANSACTION ISOLATION LEVEL {}", level.replace('-', " "));
+        let limit = self.splitter.config().connect_timeout;
+        let set = Box::pin(timeout(limit, lease.row(sql.as_bytes()))).await;
+        set.unwrap_or(Err(BackendError::Timeout("waiting for an answer"))).map(drop)
     }
 
     /// Tells a connection what the session has set for its next transaction: no autocommit, SET TRANSACTION.

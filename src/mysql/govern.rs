@@ -242,13 +242,9 @@ impl Shared {
             council.defaults = Some(seen.defaults.clone());
         }
         // One that leads since this look as well: what is set there from now on is not what sessions began with.
-        if let Some(primary) = self.lead().primary
-            && let Some(seen) = &council.seen[primary]
-        {
-            self.set_beginning(primary, &seen.beginning);
-            if primary == server {
-                self.confirm_beginning(server);
-            }
+        self.begin_with(&council, self.lead().primary);
+        if self.lead().primary == Some(server) && council.seen[server].is_some() {
+            self.confirm_beginning(server);
         }
         self.publish_ways(&council);
         self.publish_eligibility(&council);
@@ -316,6 +312,12 @@ impl Shared {
 
     pub(super) fn publish_eligibility(&self, council: &Council) {
         for server in 0..council.seen.len() {
+            if let Some(seen) = &council.seen[server] {
+                let (_, era) = self.beginning();
+                let is_other =
+                    era.beginning.server.is_some() && seen.beginning.isolation() != era.beginning.isolation();
+                self.server(server).set_other_isolation(is_other);
+            }
             let (lag_ms, eligible) = council.eligibility(self, server);
             self.server(server).set_lag(lag_ms, eligible);
         }
@@ -347,7 +349,17 @@ impl Shared {
             }
             self.tell_event(event, lead);
         }
+        self.begin_with(council, lead.primary);
         self.set_lead(lead, topology.vacancy());
+    }
+
+    /// Before a server leads: statements that come then are read as its sessions read them.
+    pub(super) fn begin_with(&self, council: &Council, primary: Option<usize>) {
+        if let Some(primary) = primary
+            && let Some(seen) = &council.seen[primary]
+        {
+            self.set_beginning(primary, &seen.beginning);
+        }
     }
 
     fn tell_event(&self, event: &Event, lead: Lead) {

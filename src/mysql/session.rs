@@ -287,6 +287,12 @@ impl Session {
         kept
     }
 
+    /// Whether it has set its isolation level, or keeps it.
+    pub(super) fn has_isolation(&self) -> bool {
+        let places = ALIASES[0].iter().filter_map(|name| place_of(name.as_bytes()));
+        places.into_iter().any(|index| self.state.value(index as u8).is_some())
+    }
+
     /// The login is taken to have had this collation: a reset goes back to it.
     pub fn take_names(&mut self, collation: u8) {
         self.login_names = State::default();

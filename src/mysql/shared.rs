@@ -90,6 +90,8 @@ pub struct ServerFacts {
     /// It belongs to a Galera cluster, where nobody can wait for a GTID.
     in_cluster: AtomicBool,
     is_fenced: AtomicBool,
+    /// Transactions begin there with another isolation level than on the primary.
+    other_isolation: AtomicBool,
     /// What it had when it was last looked at.
     position: ArcSwap<Position>,
 }
@@ -110,6 +112,7 @@ impl Default for ServerFacts {
             duty: AtomicU8::new(Duty::Ready as u8),
             in_cluster: AtomicBool::new(false),
             is_fenced: AtomicBool::new(false),
+            other_isolation: AtomicBool::new(false),
             position: ArcSwap::default(),
         }
     }
@@ -256,6 +259,16 @@ impl ServerFacts {
     /// Monitor only.
     pub(super) fn set_fenced(&self, is_fenced: bool) {
         self.is_fenced.store(is_fenced, Relaxed);
+    }
+
+    /// Whether transactions begin there with another isolation level than on the primary.
+    pub(super) fn has_other_isolation(&self) -> bool {
+        self.other_isolation.load(Relaxed)
+    }
+
+    /// Monitor only.
+    pub(super) fn set_other_isolation(&self, is_other: bool) {
+        self.other_isolation.store(is_other, Relaxed);
     }
 
     /// Monitor only.
