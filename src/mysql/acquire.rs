@@ -7,6 +7,7 @@ use super::causal::{MustSee, Wait};
 use super::client::Client;
 use super::diagnostics::lost_insert_id;
 use super::lease::{Lease, LeaseError};
+use super::pool::Since;
 use super::protocol::response::UNREACHABLE;
 use super::session::Route;
 use super::sql::{Class, Forgets, Kind, Pin, diagnostics};
@@ -310,11 +311,15 @@ impl Client {
             },
         };
         // Nobody gives connections back there for whom it is worth to wait. Before its turn ends, a server no longer leads.
-        let turn = self.splitter.shared.server(primary).turn();
+        let since = Since::turn(self.splitter.shared.server(primary));
         if self.splitter.shared.lead() != lead {
             return Err(None);
         }
-        match self.borrow_in_turn(primary, turn, false, insert_id, careful).await {
+        let borrowed = match self.borrow_since(primary, since, false, insert_id, careful).await {
+            Ok(lease) => self.prepare_as_begun(lease, insert_id).await,
+            error => error,
+        };
+        match borrowed {
             // It may have taken a while.
             Ok(mut lease) => match self.splitter.shared.lead() == lead && lease.claim(lead) {
                 true => self.with_transaction_settings(lease, tries).await,
@@ -346,22 +351,23 @@ impl Client {
         insert_id: Option<u64>,
         careful: bool,
     ) -> Result<Lease, LeaseError> {
-        let turn = self.splitter.shared.server(server).turn();
-        self.borrow_in_turn(server, turn, fresh, insert_id, careful).await
+        let shared = &self.splitter.shared;
+        let choose = if shared.lead().primary == Some(server) { Since::turn } else { Since::term };
+        self.borrow_since(server, choose(shared.server(server)), fresh, insert_id, careful).await
     }
 
-    /// The same of a server that was chosen in this turn of it; in another one it is not waited for.
-    async fn borrow_in_turn(
+    /// The same of a server that was chosen then; it is not waited for when it has become something else.
+    pub(super) async fn borrow_since(
         &self,
         server: usize,
-        turn: u32,
+        since: Since,
         fresh: bool,
         insert_id: Option<u64>,
         careful: bool,
     ) -> Result<Lease, LeaseError> {
         let mut again = true;
         loop {
-            let wish = self.wish(careful || !again, turn);
+            let wish = self.wish(careful || !again, since);
             let mut lease = Lease::borrow(&self.splitter, server, wish, &self.carry).await?;
             match self.prepare(&mut lease, fresh, insert_id).await {
                 Ok(()) => return Ok(lease),
@@ -373,6 +379,16 @@ impl Client {
                 Err(error) => return Err(LeaseError::Server(error)),
             }
         }
+    }
+
+    /// A connection for which the session may have waited: sessions may begin with something else since.
+    async fn prepare_as_begun(&mut self, mut lease: Lease, insert_id: Option<u64>) -> Result<Lease, LeaseError> {
+        let before = Rc::clone(&self.session.state);
+        self.keep_beginning();
+        if !Rc::ptr_eq(&before, &self.session.state) {
+            self.prepare(&mut lease, false, insert_id).await.map_err(LeaseError::Server)?;
+        }
+        Ok(lease)
     }
 
     pub(super) async fn prepare(

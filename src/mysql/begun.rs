@@ -103,15 +103,16 @@ impl Client {
         // What the session has set itself since is there.
         let state = &self.session.state;
         owed.variables.retain(|(index, value)| state.variables.iter().any(|(at, own)| (at, own) == (index, value)));
+        if owed.variables.is_empty() {
+            return Ok(lease);
+        }
         self.last = Some(Witness::NOBODY); // the row count is that of the setting
         let limit = self.splitter.config().connect_timeout;
         match timeout(limit, lease.set_variables(&owed)).await {
             Ok(Ok(())) => {}
             Ok(Err(BackendError::Refused(..))) => {
-                self.owed = Some(owed);
-                if self.session.has_diagnostics {
-                    self.warned = Some(Witness::NOBODY);
-                }
+                // What would be shown is that refusal.
+                (self.owed, self.warned) = (Some(owed), Some(Witness::NOBODY));
             }
             Ok(Err(_)) | Err(_) => return Err(lost_held(tries)),
         }

@@ -16,7 +16,7 @@ use super::causal::{MustSee, Reading};
 use super::diagnostics::{Counted, Witness};
 use super::insight::Watch;
 use super::lease::{Lease, LeaseError};
-use super::pool::Wish;
+use super::pool::{Since, Wish};
 use super::prepared::Statement;
 use super::presence::Presence;
 use super::protocol::ProtocolError;
@@ -185,10 +185,10 @@ impl Client {
         }
     }
 
-    /// `turn`: of the server, as of when it was chosen.
-    pub(super) fn wish(&self, careful: bool, turn: u32) -> Wish<'_> {
+    /// `since`: when the server was chosen.
+    pub(super) fn wish(&self, careful: bool, since: Since) -> Wish<'_> {
         let trusts_at = (!careful).then_some(self.watch.started);
-        Wish { key: self.key, state: &self.session.state, session: self.carry.session, trusts_at, turn }
+        Wish { key: self.key, state: &self.session.state, session: self.carry.session, trusts_at, since }
     }
 
     /// Selects the login's database on some server, so that a wrong name is refused at once.
@@ -203,7 +203,7 @@ impl Client {
         }
         let primary = self.splitter.shared.lead().primary;
         for server in server.into_iter().chain(primary) {
-            let wish = self.wish(true, self.splitter.shared.server(server).turn());
+            let wish = self.wish(true, Since::turn(self.splitter.shared.server(server)));
             let lease = Lease::borrow(&self.splitter, server, wish, &self.carry).await;
             let result = match lease {
                 Ok(mut lease) => {

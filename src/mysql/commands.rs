@@ -8,6 +8,7 @@ use super::causal::MustSee;
 use super::client::{Client, End, SQL_AT};
 use super::diagnostics::Witness;
 use super::get_diagnostics::is_get_diagnostics;
+use super::pool::Since;
 use super::protocol::attributes::sql_offset;
 use super::protocol::capability::{IGNORE_SPACE, INTERACTIVE, LOCAL_FILES, MULTI_STATEMENTS, SESSION_MASK};
 use super::protocol::command;
@@ -241,7 +242,9 @@ impl Client {
         let full = "SELECT CHARACTER_SET_NAME, FULL_COLLATION_NAME \
                     FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY WHERE ID=";
         for question in [plain, full] {
-            let lease = self.borrow(server, false, None, true).await;
+            // Any server knows it, whatever its sessions begin with.
+            let since = Since::turn(self.splitter.shared.server(server));
+            let lease = self.borrow_since(server, since, false, None, true).await;
             let mut lease = lease.map_err(|_| unreachable())?;
             let sql = format!("{question}{collation}");
             let limit = self.splitter.config().connect_timeout;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::backend::{Backend, Key};
 use super::quota::{Of, Quota};
 use super::session::State;
-use super::shared::{Duty, Shared};
+use super::shared::{Duty, ServerFacts, Shared};
 
 /// A connection used within this time is taken for alive unless it matters. Those idle for longer are looked at each
 /// second anyway ([`Pool::sweep`]).
@@ -36,8 +36,32 @@ pub struct Wish<'a> {
     /// is repeated where that is wrong. `None`: it can be sent once only, and a connection that the server has closed must be
     /// found out before.
     pub trusts_at: Option<Instant>,
-    /// The server's turn when it was chosen: in another one it is not what was wished for.
-    pub turn: u32,
+    /// When its server was chosen: what that has become since may not be what was wished for.
+    pub since: Since,
+}
+
+/// When a server was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    turn: u32,
+    /// `None`: with what its sessions begin is no reason to choose another one.
+    term: Option<u32>,
+}
+
+impl Since {
+    /// Now, for being the primary or not.
+    pub fn turn(facts: &ServerFacts) -> Since {
+        Since { turn: facts.turn(), term: None }
+    }
+
+    /// Now, as a replica, whose sessions begin like those of the primary.
+    pub fn term(facts: &ServerFacts) -> Since {
+        Since { turn: facts.turn(), term: Some(facts.term()) }
+    }
+
+    fn is_over(self, facts: &ServerFacts) -> bool {
+        self.turn != facts.turn() || self.term.is_some_and(|term| term != facts.term())
+    }
 }
 
 /// What the pool has for it.
@@ -108,8 +132,7 @@ struct Waiter {
     waker: RefCell<Option<Waker>>,
     /// It was told to try again, and has not done so yet.
     is_woken: Cell<bool>,
-    /// The server's turn when the wait began.
-    turn: u32,
+    chosen: Since,
     since: Instant,
     until: Instant,
 }
@@ -318,8 +341,8 @@ impl Pool {
         if !self.quota().begin_wait(self.home.worker, of) {
             return Err(Unserved::QueueFull);
         }
-        let (account, turn, waker, is_woken) = (wish.key.account, wish.turn, RefCell::default(), Cell::new(false));
-        let waiter = Rc::new(Waiter { account, waker, is_woken, turn, since: now, until });
+        let (account, chosen, waker, is_woken) = (wish.key.account, wish.since, RefCell::default(), Cell::new(false));
+        let waiter = Rc::new(Waiter { account, waker, is_woken, chosen, since: now, until });
         self.waiters.borrow_mut().push_back(Rc::clone(&waiter));
         let waiting = Waiting { pool: self, waiter, of };
         // What has become free before anybody knew that we wait.
@@ -368,23 +391,18 @@ impl Pool {
         first.into_iter().for_each(|waiter| self.wake(waiter));
     }
 
-    fn term(&self) -> u32 {
-        self.home.shared.server(self.home.server).term()
+    fn facts(&self) -> &ServerFacts {
+        self.home.shared.server(self.home.server)
     }
 
-    fn turn(&self) -> u32 {
-        self.home.shared.server(self.home.server).turn()
-    }
-
-    /// Where sessions begin otherwise now, another connection is as good as any.
     fn has_moved(&self, waiter: &Waiter) -> bool {
-        waiter.turn != self.turn() || self.is_gone()
+        waiter.chosen.is_over(self.facts()) || self.is_gone()
     }
 
     /// A database cannot be unselected, and a connection of another term is of no use but to its last session, for questions.
     fn fits(&self, backend: &Backend, wish: Wish<'_>) -> bool {
         backend.key == wish.key
-            && backend.term == self.term()
+            && backend.term == self.facts().term()
             && (wish.state.schema.is_some() || backend.state.schema.is_none())
     }
 
@@ -448,7 +466,7 @@ impl Pool {
     }
 
     fn is_gone(&self) -> bool {
-        self.home.shared.server(self.home.server).duty() == Duty::Gone
+        self.facts().duty() == Duty::Gone
     }
 
     /// Takes a connection back; it can be lent from `now` on.
@@ -549,7 +567,7 @@ mod tests {
             let (pool, flag, state) = (pool(2), Arc::new(Flag::default()), Rc::new(State::default()));
             let waker = Waker::from(flag.clone());
             let mut cx = Context::from_waker(&waker);
-            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, turn: pool.turn() };
+            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, since: Since::turn(pool.facts()) };
             assert!(pool.take_place(0) && pool.take_place(0));
             let (stream, other) = pair();
             let backend = Box::new(Backend::fresh(stream, 1, 0, KEY, None));
@@ -592,7 +610,7 @@ mod tests {
             assert!(pool.take_place(0) && pool.take_place(0));
             [backend, unasked].into_iter().for_each(|backend| pool.give_back(backend, now));
             other.gone.set(true);
-            pool.home.shared.server(0).end_term();
+            pool.facts().end_term();
             let swept = |life| {
                 let idle_max = Duration::from_secs(60);
                 let gone = pool.sweep(Sweep { now, idle_max, kept: 0, kept_key: KEY, life });
@@ -600,7 +618,7 @@ mod tests {
             };
             assert_eq!(swept((0, 1, 0)), [2]);
             pool.closed(0);
-            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, turn: pool.turn() };
+            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, since: Since::turn(pool.facts()) };
             assert!(matches!(pool.offer(wish), Offer::Open), "lent to nobody, its own session included");
             assert!(pool.take_own(1, |backend| backend.id == 1).is_some_and(|backend| backend.protected));
             let (backend, _there) = protected(3, &one);
@@ -614,21 +632,25 @@ mod tests {
         on_both_drivers(|| async {
             let (pool, state, now) = (pool(1), Rc::new(State::default()), Instant::now());
             let mut cx = Context::from_waker(Waker::noop());
-            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, turn: pool.turn() };
+            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, since: Since::turn(pool.facts()) };
             assert!(pool.take_place(0));
             let (stream, _kept) = pair();
             let mut waiting = pin!(pool.wait(wish, now, now + Duration::from_secs(60)));
             assert!(waiting.as_mut().poll(&mut cx).is_pending());
-            pool.home.shared.server(0).end_term();
+            pool.facts().end_term();
             pool.wake_moved();
             assert!(waiting.as_mut().poll(&mut cx).is_pending());
             pool.give_back(Box::new(Backend::fresh(stream, 1, 0, KEY, None)), now);
             assert!(matches!(waiting.as_mut().poll(&mut cx), Poll::Ready(Ok(Offer::Replace(_)))), "not as it is");
-            let mut waiting = pin!(pool.wait(wish, now, now + Duration::from_secs(60)));
-            assert!(waiting.as_mut().poll(&mut cx).is_pending());
-            pool.home.shared.server(0).end_turn();
-            pool.wake_moved();
-            assert!(matches!(waiting.as_mut().poll(&mut cx), Poll::Ready(Err(Unserved::Moved))));
+            let of_replica = Wish { since: Since::term(pool.facts()), ..wish };
+            for (wish, end) in [(of_replica, ServerFacts::end_term as fn(&ServerFacts)), (wish, ServerFacts::end_turn)]
+            {
+                let mut waiting = pin!(pool.wait(wish, now, now + Duration::from_secs(60)));
+                assert!(waiting.as_mut().poll(&mut cx).is_pending());
+                end(pool.facts());
+                pool.wake_moved();
+                assert!(matches!(waiting.as_mut().poll(&mut cx), Poll::Ready(Err(Unserved::Moved))));
+            }
         });
     }
 
@@ -638,7 +660,7 @@ mod tests {
             let (pool, flag, state) = (pool(2), Arc::new(Flag::default()), Rc::new(State::default()));
             let waker = Waker::from(flag.clone());
             let mut cx = Context::from_waker(&waker);
-            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, turn: pool.turn() };
+            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, since: Since::turn(pool.facts()) };
             assert!(pool.take_place(0) && pool.take_place(0));
             let (pairs, begun) = ([pair(), pair()], Instant::now());
             let until = begun + Duration::from_secs(60);

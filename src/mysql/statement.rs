@@ -340,6 +340,7 @@ impl Client {
         started: Instant,
     ) -> Result<Tried, End> {
         tries.count += 1;
+        self.keep_beginning();
         let was_held = self.held.is_some() || self.prelude.is_some();
         let presence = Rc::clone(&self.presence);
         let (mut lease, wait) = match presence.unless_interrupted(self.acquire(class, tries)).await {
