@@ -110,3 +110,55 @@ async fn a_read_only_account_may_read_in_a_batch(port: u16) {
     }
     reader.disconnect().await.unwrap();
 }
+
+#[test]
+fn a_batch_without_warnings_leaves_none() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(0);
+    let server = split::site(Driver::Auto, &cluster, "pool_max = 1").start();
+    let port = server.address("db").port();
+    block_on(async {
+        let (mut conn, mut other) = (connect(port).await, connect(port).await);
+        for (batch, expect) in [("SELECT 1; SELECT 2", 0), ("SELECT 'a' + 1; SELECT 2", 1)] {
+            for asks in ["SHOW WARNINGS", "SELECT @@warning_count"] {
+                conn.query_drop(batch).await.unwrap();
+                if expect == 0 {
+                    other.query_drop("SELECT 1").await.unwrap();
+                }
+                let rows: Vec<Row> = conn.query(asks).await.unwrap_or_else(|error| panic!("{batch}: {asks}: {error}"));
+                match asks {
+                    "SHOW WARNINGS" => assert_eq!(rows.len(), expect, "{batch}"),
+                    _ => assert_eq!(rows[0].get::<usize, _>(0), Some(expect), "{batch}"),
+                }
+            }
+        }
+    });
+}
+
+/// What nobody is told of keeps the reads of all sessions on the primary there.
+#[test]
+fn a_batch_that_has_written_nothing_keeps_no_reads_from_replicas() {
+    if !mariadb::is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    mark_servers(&cluster);
+    let keys = "causal_reads = \"node\"\ncausal_timeout = \"10s\"\npool_max = 4";
+    let server = split::site(Driver::Auto, &cluster, keys).start();
+    let port = server.address("db").port();
+    block_on(async {
+        wait_for_reads_on_replica(port).await;
+        let (mut conn, mut other) = (connect(port).await, connect(port).await);
+        for (batch, error) in [
+            ("UPDATE who SET id = 7 WHERE id = 100; SELECT ROW_COUNT()", None),
+            ("SELECT a FROM missing; DELETE FROM who WHERE id = 100", Some(1146)),
+            ("SELEC 1; SELECT 2", Some(1064)),
+        ] {
+            let done = conn.query_drop(batch).await;
+            assert_eq!(done.err().map(|error| code(&error)), error, "{batch}");
+            assert_eq!(one::<u32>(&mut other, "SELECT id FROM who").await, 2, "{batch}");
+        }
+    });
+}

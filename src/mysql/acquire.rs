@@ -7,6 +7,7 @@ use super::causal::{MustSee, Wait};
 use super::client::Client;
 use super::diagnostics::lost_insert_id;
 use super::lease::{Lease, LeaseError};
+use super::pool::Since;
 use super::protocol::response::UNREACHABLE;
 use super::session::Route;
 use super::sql::{Class, Forgets, Kind, Pin, diagnostics};
@@ -144,6 +145,7 @@ impl Client {
                 return None;
             };
             if let Ok(mut lease) = self.borrow(server, false, insert_id, tries.count > 1).await
+                && self.set_isolation(&mut lease, class).await.is_ok()
                 && self.set_transaction(&mut lease).await.is_ok()
             {
                 self.reading.stay_at(server, self.watch.started);
@@ -154,6 +156,20 @@ impl Client {
             tries.servers.insert(server);
         }
         None
+    }
+
+    /// Gives a transaction on a replica the isolation level that it would have on the primary, where the replica has another one.
+    async fn set_isolation(&self, lease: &mut Lease, class: &Class) -> Result<(), BackendError> {
+        let begins = class.begins.is_some() || !self.session.is_autocommit();
+        if !begins || !self.splitter.shared.server(lease.server).has_other_isolation() || self.session.has_isolation() {
+            return Ok(());
+        }
+        let Some(level) = self.begun.beginning().isolation() else { return Ok(()) };
+        lease.dirty = true; // as below
+        let sql = format!("SET SESSION TRANSACTION ISOLATION LEVEL {}", level.replace('-', " "));
+        let limit = self.splitter.config().connect_timeout;
+        let set = Box::pin(timeout(limit, lease.row(sql.as_bytes()))).await;
+        set.unwrap_or(Err(BackendError::Timeout("waiting for an answer"))).map(drop)
     }
 
     /// Tells a connection what the session has set for its next transaction: no autocommit, SET TRANSACTION.
@@ -294,12 +310,16 @@ impl Client {
                 }
             },
         };
-        // Nobody gives connections back there for whom it is worth to wait. Before its term ends, a server no longer leads.
-        let term = self.splitter.shared.server(primary).term();
+        // Nobody gives connections back there for whom it is worth to wait. Before its turn ends, a server no longer leads.
+        let since = Since::turn(self.splitter.shared.server(primary));
         if self.splitter.shared.lead() != lead {
             return Err(None);
         }
-        match self.borrow_in_term(primary, term, false, insert_id, careful).await {
+        let borrowed = match self.borrow_since(primary, since, false, insert_id, careful).await {
+            Ok(lease) => self.prepare_as_begun(lease, insert_id).await,
+            error => error,
+        };
+        match borrowed {
             // It may have taken a while.
             Ok(mut lease) => match self.splitter.shared.lead() == lead && lease.claim(lead) {
                 true => self.with_transaction_settings(lease, tries).await,
@@ -331,22 +351,23 @@ impl Client {
         insert_id: Option<u64>,
         careful: bool,
     ) -> Result<Lease, LeaseError> {
-        let term = self.splitter.shared.server(server).term();
-        self.borrow_in_term(server, term, fresh, insert_id, careful).await
+        let shared = &self.splitter.shared;
+        let choose = if shared.lead().primary == Some(server) { Since::turn } else { Since::term };
+        self.borrow_since(server, choose(shared.server(server)), fresh, insert_id, careful).await
     }
 
-    /// The same of a server that was chosen in this term of it; in another one it is not waited for.
-    async fn borrow_in_term(
+    /// The same of a server that was chosen then; it is not waited for when it has become something else.
+    pub(super) async fn borrow_since(
         &self,
         server: usize,
-        term: u32,
+        since: Since,
         fresh: bool,
         insert_id: Option<u64>,
         careful: bool,
     ) -> Result<Lease, LeaseError> {
         let mut again = true;
         loop {
-            let wish = self.wish(careful || !again, term);
+            let wish = self.wish(careful || !again, since);
             let mut lease = Lease::borrow(&self.splitter, server, wish, &self.carry).await?;
             match self.prepare(&mut lease, fresh, insert_id).await {
                 Ok(()) => return Ok(lease),
@@ -358,6 +379,16 @@ impl Client {
                 Err(error) => return Err(LeaseError::Server(error)),
             }
         }
+    }
+
+    /// A connection for which the session may have waited: sessions may begin with something else since.
+    async fn prepare_as_begun(&mut self, mut lease: Lease, insert_id: Option<u64>) -> Result<Lease, LeaseError> {
+        let before = Rc::clone(&self.session.state);
+        self.keep_beginning();
+        if !Rc::ptr_eq(&before, &self.session.state) {
+            self.prepare(&mut lease, false, insert_id).await.map_err(LeaseError::Server)?;
+        }
+        Ok(lease)
     }
 
     pub(super) async fn prepare(

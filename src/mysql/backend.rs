@@ -737,6 +737,16 @@ impl Backend {
         Ok(())
     }
 
+    /// Sets these variables, and nothing else; the row count is lost by it. Errors: as for [`Backend::prepare`].
+    pub async fn set_variables(&mut self, variables: &State) -> Result<(), BackendError> {
+        let mut assignments = Vec::with_capacity(128);
+        variables.put_assignments(&mut assignments);
+        if let Some(first) = assignments.strip_prefix(b", ") {
+            self.query(&[b"SET ", first].concat()).await?;
+        }
+        Ok(())
+    }
+
     async fn catch_up_settings(&mut self, state: &Rc<State>) -> Result<(), BackendError> {
         let was_dirty = std::mem::replace(&mut self.dirty, true);
         if self.state.schema != state.schema

@@ -4,7 +4,6 @@
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -12,12 +11,12 @@ use ahash::AHashMap;
 
 use super::account::Place;
 use super::backend::{BackendError, Carry, Key};
+use super::begun::Begun;
 use super::causal::{MustSee, Reading};
-use super::defaults::Beginning;
 use super::diagnostics::{Counted, Witness};
 use super::insight::Watch;
 use super::lease::{Lease, LeaseError};
-use super::pool::Wish;
+use super::pool::{Since, Wish};
 use super::prepared::Statement;
 use super::presence::Presence;
 use super::protocol::ProtocolError;
@@ -25,7 +24,7 @@ use super::protocol::capability::{DEPRECATE_EOF, QUERY_ATTRIBUTES};
 use super::protocol::packet::{HEADER_BYTES, answer_sequence_id};
 use super::protocol::response::{ErrPacket, OkPacket, UNREACHABLE};
 use super::serve::{NO_INSERT_ID, Splitter};
-use super::session::Session;
+use super::session::{Session, State};
 use super::settings::Settings;
 use super::sql::Pin;
 use super::statement::Reject;
@@ -70,8 +69,9 @@ pub struct Client {
     pub(super) capabilities: u32,
     pub(super) key: Key,
     pub(super) session: Session,
-    /// What it began with, and the number of that.
-    pub(super) begun: (u64, Arc<Beginning>),
+    pub(super) begun: Begun,
+    /// What it keeps of that, and the connection it holds is still to be told of.
+    pub(super) owed: Option<Box<State>>,
     /// Why it is pinned, as far as metrics know.
     noted_pin: Option<Pin>,
     pub(super) carry: Rc<Carry>,
@@ -141,8 +141,8 @@ impl Client {
         key: Key,
         schema: Option<Vec<u8>>,
     ) -> Client {
-        let begun = splitter.shared.beginning();
-        let mode = begun.1.mode(splitter.shared.mode());
+        let begun = Begun::now(&splitter.shared);
+        let mode = begun.beginning().mode(splitter.shared.mode());
         let session = Session::new(schema, mode, key.collation, capabilities);
         let carry = Carry { session: splitter.next_id(), insert_id: Cell::new(NO_INSERT_ID), gone: Cell::new(false) };
         Client {
@@ -157,6 +157,7 @@ impl Client {
             key,
             session,
             begun,
+            owed: None,
             noted_pin: None,
             carry: Rc::new(carry),
             held: None,
@@ -184,10 +185,10 @@ impl Client {
         }
     }
 
-    /// `term`: of the server, as of when it was chosen.
-    pub(super) fn wish(&self, careful: bool, term: u32) -> Wish<'_> {
+    /// `since`: when the server was chosen.
+    pub(super) fn wish(&self, careful: bool, since: Since) -> Wish<'_> {
         let trusts_at = (!careful).then_some(self.watch.started);
-        Wish { key: self.key, state: &self.session.state, session: self.carry.session, trusts_at, term }
+        Wish { key: self.key, state: &self.session.state, session: self.carry.session, trusts_at, since }
     }
 
     /// Selects the login's database on some server, so that a wrong name is refused at once.
@@ -202,7 +203,7 @@ impl Client {
         }
         let primary = self.splitter.shared.lead().primary;
         for server in server.into_iter().chain(primary) {
-            let wish = self.wish(true, self.splitter.shared.server(server).term());
+            let wish = self.wish(true, Since::turn(self.splitter.shared.server(server)));
             let lease = Lease::borrow(&self.splitter, server, wish, &self.carry).await;
             let result = match lease {
                 Ok(mut lease) => {

@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use super::backend::BackendError;
+use super::begun::Begun;
 use super::causal::MustSee;
 use super::client::{Client, End, SQL_AT};
 use super::diagnostics::Witness;
 use super::get_diagnostics::is_get_diagnostics;
+use super::pool::Since;
 use super::protocol::attributes::sql_offset;
 use super::protocol::capability::{IGNORE_SPACE, INTERACTIVE, LOCAL_FILES, MULTI_STATEMENTS, SESSION_MASK};
 use super::protocol::command;
@@ -166,8 +168,8 @@ impl Client {
             self.key.collation = identity.collation;
             self.session.take_names(identity.collation);
         }
-        self.begun = self.splitter.shared.beginning();
-        self.session.reset(self.begun.1.mode(self.splitter.shared.mode()));
+        (self.begun, self.owed) = (Begun::now(&self.splitter.shared), None);
+        self.session.reset(self.begun.beginning().mode(self.splitter.shared.mode()));
         self.note_pin();
         self.statements.clear();
         self.statement_bytes = 0;
@@ -220,7 +222,7 @@ impl Client {
             self.key.collation = collation;
         }
         let token = self.session.token.clone();
-        let mode = self.begun.1.mode(self.splitter.shared.mode());
+        let mode = self.begun.beginning().mode(self.splitter.shared.mode());
         self.session = Session::new(schema, mode, self.key.collation, self.key.capabilities);
         self.session.token = token;
         if u8::try_from(collation).is_err() {
@@ -240,7 +242,9 @@ impl Client {
         let full = "SELECT CHARACTER_SET_NAME, FULL_COLLATION_NAME \
                     FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY WHERE ID=";
         for question in [plain, full] {
-            let lease = self.borrow(server, false, None, true).await;
+            // Any server knows it, whatever its sessions begin with.
+            let since = Since::turn(self.splitter.shared.server(server));
+            let lease = self.borrow_since(server, since, false, None, true).await;
             let mut lease = lease.map_err(|_| unreachable())?;
             let sql = format!("{question}{collation}");
             let limit = self.splitter.config().connect_timeout;

@@ -11,7 +11,7 @@ use super::probe::Table;
 use super::sql::Mode;
 
 /// Variables that change what a read returns. Those that a server does not have are left out.
-pub(super) const NAMES: [&str; 19] = [
+pub(super) const NAMES: [&str; 20] = [
     "time_zone",
     "lc_time_names",
     "group_concat_max_len",
@@ -31,7 +31,12 @@ pub(super) const NAMES: [&str; 19] = [
     "ft_boolean_syntax",
     "lower_case_table_names",
     "sql_notes",
+    "max_error_count",
 ];
+
+/// The names of the isolation level: transactions on a replica are given the primary's. Reads by themselves are the same on all levels
+/// but one.
+const ISOLATION: [&str; 2] = ["tx_isolation", "transaction_isolation"];
 
 /// What tells the time zone of a server's system, and the name of its column: noon of a winter's and of a summer's day there, in UTC.
 /// `system_time_zone` names the half of the year in which the server was started, and the same for zones of several countries.
@@ -54,7 +59,11 @@ impl Defaults {
         // The system's counts for nothing where another one is set.
         let is_of_system = value("time_zone").is_none_or(|zone| zone.eq_ignore_ascii_case("SYSTEM"));
         let zone = value(SYSTEM_ZONE.1).filter(|_| is_of_system).map(|noon| ("noon in the system's time zone", noon));
-        Defaults(modes.into_iter().chain(zone).chain(NAMES.into_iter().filter_map(named)).collect())
+        let level = ISOLATION.into_iter().find_map(value);
+        let is_dirty = level.map(|level| if level == "READ-UNCOMMITTED" { "ON" } else { "OFF" }.to_owned());
+        let is_dirty = is_dirty.map(|is_dirty| ("isolation level READ-UNCOMMITTED", is_dirty));
+        let names = NAMES.into_iter().filter_map(named);
+        Defaults(modes.into_iter().chain(zone).chain(is_dirty).chain(names).collect())
     }
 
     /// The first value that is another one than on the primary; one that only one of them has says nothing.
@@ -135,6 +144,11 @@ impl Beginning {
         self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| &**value)
     }
 
+    /// The isolation level.
+    pub(super) fn isolation(&self) -> Option<&str> {
+        ISOLATION.into_iter().find_map(|name| self.value(name))
+    }
+
     /// How statements are read by these sessions; the rest of `mode` is as it is.
     pub(super) fn mode(&self, mode: Mode) -> Mode {
         let Some(sql_mode) = self.value("sql_mode") else { return mode };
@@ -187,7 +201,13 @@ mod tests {
 
     #[test]
     fn what_is_another_is_named() {
-        let primary = defaults(&[("sql_mode", "A"), ("time_zone", "SYSTEM"), ("system_zone", "12"), ("version", "11")]);
+        let primary = defaults(&[
+            ("sql_mode", "A"),
+            ("time_zone", "SYSTEM"),
+            ("system_zone", "12"),
+            ("version", "11"),
+            ("tx_isolation", "REPEATABLE-READ"),
+        ]);
         assert_eq!(primary.unlike(&primary), None);
         for (values, expect) in [
             (&[("sql_mode", "A,B")][..], Some("sql_mode is 'A,B' there and 'A' on the primary")),
@@ -201,6 +221,11 @@ mod tests {
             ),
             (&[("sql_mode", "A"), ("version", "12")], None),
             (&[("max_sort_length", "9")], None),
+            (&[("transaction_isolation", "SERIALIZABLE")], None),
+            (
+                &[("tx_isolation", "READ-UNCOMMITTED")],
+                Some("isolation level READ-UNCOMMITTED is 'ON' there and 'OFF' on the primary"),
+            ),
         ] {
             assert_eq!(defaults(values).unlike(&primary).as_deref(), expect, "{values:?}");
         }

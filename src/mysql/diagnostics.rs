@@ -220,7 +220,11 @@ impl Client {
     ) -> Result<Lease, Reject> {
         let asks_what_is_left = class.diagnostics & diagnostics::LEFT_BEHIND != 0;
         let asks_insert_id = class.diagnostics & diagnostics::INSERT_ID != 0;
-        // What tied the session to a connection may not have announced it. What the statement before has left is not touched yet.
+        // What the statement before has left is not touched yet.
+        if self.owed.is_some() && !asks_what_is_left {
+            lease = Box::pin(self.settle_beginning(lease, tries)).await?;
+        }
+        // What tied the session to a connection may not have announced it.
         if (!asks_what_is_left || asks_insert_id) && lease.spot().is_primary && !self.knows_insert_id(&lease) {
             let value = Box::pin(self.settled_insert_id()).await;
             let limit = self.splitter.config().connect_timeout;
@@ -455,8 +459,10 @@ impl Client {
             let own = |server| Lease::own(&self.splitter, server, self.carry.session, |b| b.id == id);
             if let Some(mut lease) = (0..self.splitter.nodes.len()).find_map(own) {
                 if !lease.claim(self.splitter.shared.lead()) {
-                    // It knows the id, and is of no more use.
-                    let _ = lease.save().await;
+                    // It knows the id, and what else may be asked of it; for anything else it is of no more use.
+                    if lease.save().await.is_ok() && lease.is_protected() {
+                        lease.give_back();
+                    }
                     continue;
                 }
                 if lease.key != self.key {
@@ -509,7 +515,7 @@ pub(super) fn lost_insert_id() -> Reject {
 }
 
 /// The connection that the session was tied to may answer late: for the client, whose session ends.
-fn lost_held(tries: &mut Tries) -> Reject {
+pub(super) fn lost_held(tries: &mut Tries) -> Reject {
     tries.ends = true;
     Reject::new(LOST, "Lost connection to the server that the session was tied to: connect again")
 }

@@ -13,7 +13,7 @@ use super::protocol::follow::Outcome;
 use super::protocol::packet::HEADER_BYTES;
 use super::session::{After, changes_nothing};
 use super::sql::locks::lock_name;
-use super::sql::{Class, Kind, LockStep, Pin, hidden, sets_globally};
+use super::sql::{Class, Kind, LockStep, Pin, hidden};
 use super::statement::{Try, Work};
 use super::survey;
 use super::wire::Wire;
@@ -95,11 +95,10 @@ impl Client {
             let number = self.splitter.shared.survey.ask();
             Box::pin(self.await_survey(wire, number, survey::DEFINITION_WAIT)).await?;
         }
-        // Connections that are opened from now on have it, and sessions that are there keep what they had.
-        if (class.kind == Kind::Write && outcome.error.is_none() || class.batch.is_some())
-            && sets_globally(self.statement_text(), self.statement_mode())
-        {
-            Box::pin(self.after_another_look(wire, server)).await?;
+        // Connections that are opened from now on have it, and sessions that are there keep what they had. What did not come to run
+        // has set nothing: nobody without the right to has the servers looked at.
+        if class.global_at.is_some_and(|at| at < outcome.results) {
+            Box::pin(self.after_look_that_tells(wire, server)).await?;
         }
         self.flush(wire).await?;
         self.account_for(spot, &outcome, started);

@@ -242,10 +242,9 @@ impl Shared {
             council.defaults = Some(seen.defaults.clone());
         }
         // One that leads since this look as well: what is set there from now on is not what sessions began with.
-        if let Some(primary) = self.lead().primary
-            && let Some(seen) = &council.seen[primary]
-        {
-            self.set_beginning(primary, &seen.beginning);
+        self.begin_with(&council, self.lead().primary);
+        if self.lead().primary == Some(server) && council.seen[server].is_some() {
+            self.confirm_beginning(server);
         }
         self.publish_ways(&council);
         self.publish_eligibility(&council);
@@ -313,6 +312,12 @@ impl Shared {
 
     pub(super) fn publish_eligibility(&self, council: &Council) {
         for server in 0..council.seen.len() {
+            if let Some(seen) = &council.seen[server] {
+                let (_, era) = self.beginning();
+                let is_other =
+                    era.beginning.server.is_some() && seen.beginning.isolation() != era.beginning.isolation();
+                self.server(server).set_other_isolation(is_other);
+            }
             let (lag_ms, eligible) = council.eligibility(self, server);
             self.server(server).set_lag(lag_ms, eligible);
         }
@@ -329,7 +334,7 @@ impl Shared {
         for event in &events {
             match event {
                 Event::Elected { server, before, forgiven } => {
-                    self.server(*server).end_term();
+                    self.server(*server).end_turn();
                     if *forgiven {
                         self.voided().set(lead.epoch, topology.committed().clone());
                     }
@@ -337,14 +342,24 @@ impl Shared {
                     council.announced = None;
                     self.announce(false);
                 }
-                Event::Fell(server, _) => self.server(*server).end_term(),
+                Event::Fell(server, _) => self.server(*server).end_turn(),
                 Event::Fenced(server) => self.server(*server).set_fenced(true),
                 Event::Freed(server) => self.server(*server).set_fenced(false),
                 Event::Several(_) | Event::Behind(_) => {}
             }
             self.tell_event(event, lead);
         }
+        self.begin_with(council, lead.primary);
         self.set_lead(lead, topology.vacancy());
+    }
+
+    /// Before a server leads: statements that come then are read as its sessions read them.
+    pub(super) fn begin_with(&self, council: &Council, primary: Option<usize>) {
+        if let Some(primary) = primary
+            && let Some(seen) = &council.seen[primary]
+        {
+            self.set_beginning(primary, &seen.beginning);
+        }
     }
 
     fn tell_event(&self, event: &Event, lead: Lead) {

@@ -163,6 +163,18 @@ impl Client {
         Ok(())
     }
 
+    /// Something was set globally there: waits until it is known with what sessions begin from now on. Who logs on while it could not be
+    /// looked at begins with what is seen later.
+    ///
+    /// Errors: the client has left.
+    pub(super) async fn after_look_that_tells(&self, wire: &Wire, server: usize) -> Result<(), End> {
+        self.after_another_look(wire, server).await?;
+        if self.splitter.shared.server(server).health() == Health::Down {
+            self.after_another_look(wire, server).await?;
+        }
+        Ok(())
+    }
+
     /// A server refused a statement in a way that does not fit what is known of it: waits for a look that begins from now
     /// on. `true`: the statement may be tried again, elsewhere or later.
     ///

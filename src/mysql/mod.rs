@@ -28,6 +28,7 @@
 pub mod account;
 mod acquire;
 pub mod backend;
+mod begun;
 mod causal;
 pub mod client;
 mod closing;

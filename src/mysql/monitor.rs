@@ -21,6 +21,10 @@ use super::survey;
 use super::topology::Standing;
 use crate::config::model::{CausalReads, PrimaryRule};
 
+/// A look that somebody wants follows the one before after this at the earliest: however many want one, this thread has other things
+/// to do, and so has the server.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Watches the servers, which may change, until `stopped` turns true. Never fails: a server that does not answer is published as down.
 pub async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     // Dropped, it ends all of them.
@@ -119,9 +123,10 @@ async fn watch_server(shared: &Shared, server: usize) {
         } else {
             contacts = Contacts::default();
         }
+        let looked = tokio::time::Instant::now();
         tokio::select! {
             () = tokio::time::sleep(shared.look_interval()) => {}
-            () = shared.doubted(server) => {}
+            () = shared.doubted(server) => tokio::time::sleep_until(looked + LOOK_PAUSE).await,
         }
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::backend::{Backend, Key};
 use super::quota::{Of, Quota};
 use super::session::State;
-use super::shared::{Duty, Shared};
+use super::shared::{Duty, ServerFacts, Shared};
 
 /// A connection used within this time is taken for alive unless it matters. Those idle for longer are looked at each
 /// second anyway ([`Pool::sweep`]).
@@ -36,8 +36,32 @@ pub struct Wish<'a> {
     /// is repeated where that is wrong. `None`: it can be sent once only, and a connection that the server has closed must be
     /// found out before.
     pub trusts_at: Option<Instant>,
-    /// The server's term when it was chosen: of another one it is not what was wished for.
-    pub term: u32,
+    /// When its server was chosen: what that has become since may not be what was wished for.
+    pub since: Since,
+}
+
+/// When a server was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    turn: u32,
+    /// `None`: with what its sessions begin is no reason to choose another one.
+    term: Option<u32>,
+}
+
+impl Since {
+    /// Now, for being the primary or not.
+    pub fn turn(facts: &ServerFacts) -> Since {
+        Since { turn: facts.turn(), term: None }
+    }
+
+    /// Now, as a replica, whose sessions begin like those of the primary.
+    pub fn term(facts: &ServerFacts) -> Since {
+        Since { turn: facts.turn(), term: Some(facts.term()) }
+    }
+
+    fn is_over(self, facts: &ServerFacts) -> bool {
+        self.turn != facts.turn() || self.term.is_some_and(|term| term != facts.term())
+    }
 }
 
 /// What the pool has for it.
@@ -87,7 +111,8 @@ pub struct Sweep {
     pub kept: usize,
     /// See `kept`.
     pub kept_key: Key,
-    /// Generation and term of the server, and in which way it is reached: those of others are closed.
+    /// Generation and term of the server, and in which way it is reached: those of others are closed. One of another term whose session
+    /// may still ask for what it has left there is lent to nobody, and stays.
     pub life: (u32, u32, u32),
 }
 
@@ -107,8 +132,7 @@ struct Waiter {
     waker: RefCell<Option<Waker>>,
     /// It was told to try again, and has not done so yet.
     is_woken: Cell<bool>,
-    /// The server's term when the wait began.
-    term: u32,
+    chosen: Since,
     since: Instant,
     until: Instant,
 }
@@ -268,9 +292,9 @@ impl Pool {
         }
         let mut idle = self.idle.borrow_mut();
         let unprotected = idle.iter().position(|idle| !idle.backend.is_protected());
-        let protected = idle.iter().position(|idle| fits(&idle.backend, wish));
+        let protected = idle.iter().position(|idle| self.fits(&idle.backend, wish));
         match unprotected.or(protected).or(if idle.is_empty() { None } else { Some(0) }) {
-            Some(at) if fits(&idle[at].backend, wish) => {
+            Some(at) if self.fits(&idle[at].backend, wish) => {
                 let backend = idle.remove(at).backend;
                 drop(idle);
                 match self.still_good(backend, wish.trusts_at) {
@@ -293,13 +317,13 @@ impl Pool {
     /// these the one that was used last.
     fn best(&self, wish: Wish<'_>) -> Option<usize> {
         let idle = self.idle.borrow();
-        let own = idle.iter().rposition(|idle| idle.is_of(wish.session) && fits(&idle.backend, wish));
+        let own = idle.iter().rposition(|idle| idle.is_of(wish.session) && self.fits(&idle.backend, wish));
         if own.is_some() {
             return own;
         }
         let mut best = None;
         for (at, Idle { backend, .. }) in idle.iter().enumerate().rev() {
-            if !fits(backend, wish) || backend.is_protected() {
+            if !self.fits(backend, wish) || backend.is_protected() {
                 continue;
             }
             if backend.is_ready_for(wish.state) {
@@ -317,8 +341,8 @@ impl Pool {
         if !self.quota().begin_wait(self.home.worker, of) {
             return Err(Unserved::QueueFull);
         }
-        let (account, term, waker, is_woken) = (wish.key.account, wish.term, RefCell::default(), Cell::new(false));
-        let waiter = Rc::new(Waiter { account, waker, is_woken, term, since: now, until });
+        let (account, chosen, waker, is_woken) = (wish.key.account, wish.since, RefCell::default(), Cell::new(false));
+        let waiter = Rc::new(Waiter { account, waker, is_woken, chosen, since: now, until });
         self.waiters.borrow_mut().push_back(Rc::clone(&waiter));
         let waiting = Waiting { pool: self, waiter, of };
         // What has become free before anybody knew that we wait.
@@ -367,12 +391,19 @@ impl Pool {
         first.into_iter().for_each(|waiter| self.wake(waiter));
     }
 
-    fn term(&self) -> u32 {
-        self.home.shared.server(self.home.server).term()
+    fn facts(&self) -> &ServerFacts {
+        self.home.shared.server(self.home.server)
     }
 
     fn has_moved(&self, waiter: &Waiter) -> bool {
-        waiter.term != self.term() || self.is_gone()
+        waiter.chosen.is_over(self.facts()) || self.is_gone()
+    }
+
+    /// A database cannot be unselected, and a connection of another term is of no use but to its last session, for questions.
+    fn fits(&self, backend: &Backend, wish: Wish<'_>) -> bool {
+        backend.key == wish.key
+            && backend.term == self.facts().term()
+            && (wish.state.schema.is_some() || backend.state.schema.is_none())
     }
 
     /// Ends the waits for what the server was before.
@@ -435,7 +466,7 @@ impl Pool {
     }
 
     fn is_gone(&self) -> bool {
-        self.home.shared.server(self.home.server).duty() == Duty::Gone
+        self.facts().duty() == Duty::Gone
     }
 
     /// Takes a connection back; it can be lent from `now` on.
@@ -483,18 +514,15 @@ impl Pool {
             let is_surplus =
                 is_surplus || self.quota().surplus(self.home.worker, self.of(backend.key.account)) > gone.len();
             let stale = stale || is_surplus;
-            let is_good =
-                !stale && (backend.generation, backend.term, backend.reach) == sweep.life && backend.is_quiet();
+            let (generation, term, reach) = sweep.life;
+            let is_of_term = backend.term == term || backend.is_protected();
+            let is_of_life = (backend.generation, backend.reach) == (generation, reach) && is_of_term;
+            let is_good = !stale && is_of_life && backend.is_quiet();
             if is_good { kept.push(Idle { owner, backend }) } else { gone.push(backend) }
         }
         *idle = kept;
         gone
     }
-}
-
-/// A database cannot be unselected.
-fn fits(backend: &Backend, wish: Wish<'_>) -> bool {
-    backend.key == wish.key && (wish.state.schema.is_some() || backend.state.schema.is_none())
 }
 
 #[cfg(test)]
@@ -504,8 +532,10 @@ mod tests {
     use std::task::{Context, Poll, Wake};
 
     use super::*;
+    use crate::mysql::backend::{Carry, InsertId};
     use crate::runtime::testing::{on_both_drivers, pair};
     use crate::runtime::time::sleep;
+    use std::os::unix::net::UnixStream;
 
     #[derive(Default)]
     struct Flag(AtomicBool);
@@ -537,7 +567,7 @@ mod tests {
             let (pool, flag, state) = (pool(2), Arc::new(Flag::default()), Rc::new(State::default()));
             let waker = Waker::from(flag.clone());
             let mut cx = Context::from_waker(&waker);
-            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, term: pool.term() };
+            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, since: Since::turn(pool.facts()) };
             assert!(pool.take_place(0) && pool.take_place(0));
             let (stream, other) = pair();
             let backend = Box::new(Backend::fresh(stream, 1, 0, KEY, None));
@@ -561,13 +591,76 @@ mod tests {
         });
     }
 
+    /// Of a session that may ask for warnings there.
+    fn protected(id: u64, carry: &Rc<Carry>) -> (Box<Backend>, UnixStream) {
+        let (stream, other) = pair();
+        let mut backend = Box::new(Backend::fresh(stream, id, 0, KEY, None));
+        (backend.owner, backend.protected) = (Some(Rc::clone(carry)), true);
+        (backend, other)
+    }
+
+    #[test]
+    fn what_a_session_may_ask_for_is_there_when_sessions_begin_otherwise() {
+        on_both_drivers(|| async {
+            let (pool, state, now) = (pool(2), Rc::new(State::default()), Instant::now());
+            let carry = |session| Rc::new(Carry { session, insert_id: InsertId::Known(0).into(), gone: false.into() });
+            let (one, other) = (carry(1), carry(2));
+            let (backend, _kept) = protected(1, &one);
+            let (unasked, _too) = protected(2, &other);
+            assert!(pool.take_place(0) && pool.take_place(0));
+            [backend, unasked].into_iter().for_each(|backend| pool.give_back(backend, now));
+            other.gone.set(true);
+            pool.facts().end_term();
+            let swept = |life| {
+                let idle_max = Duration::from_secs(60);
+                let gone = pool.sweep(Sweep { now, idle_max, kept: 0, kept_key: KEY, life });
+                gone.iter().map(|backend| backend.id).collect::<Vec<_>>()
+            };
+            assert_eq!(swept((0, 1, 0)), [2]);
+            pool.closed(0);
+            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, since: Since::turn(pool.facts()) };
+            assert!(matches!(pool.offer(wish), Offer::Open), "lent to nobody, its own session included");
+            assert!(pool.take_own(1, |backend| backend.id == 1).is_some_and(|backend| backend.protected));
+            let (backend, _there) = protected(3, &one);
+            pool.give_back(backend, now);
+            assert_eq!(swept((1, 1, 0)), [3], "another life of the server");
+        });
+    }
+
+    #[test]
+    fn who_waits_goes_on_when_sessions_begin_otherwise() {
+        on_both_drivers(|| async {
+            let (pool, state, now) = (pool(1), Rc::new(State::default()), Instant::now());
+            let mut cx = Context::from_waker(Waker::noop());
+            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, since: Since::turn(pool.facts()) };
+            assert!(pool.take_place(0));
+            let (stream, _kept) = pair();
+            let mut waiting = pin!(pool.wait(wish, now, now + Duration::from_secs(60)));
+            assert!(waiting.as_mut().poll(&mut cx).is_pending());
+            pool.facts().end_term();
+            pool.wake_moved();
+            assert!(waiting.as_mut().poll(&mut cx).is_pending());
+            pool.give_back(Box::new(Backend::fresh(stream, 1, 0, KEY, None)), now);
+            assert!(matches!(waiting.as_mut().poll(&mut cx), Poll::Ready(Ok(Offer::Replace(_)))), "not as it is");
+            let of_replica = Wish { since: Since::term(pool.facts()), ..wish };
+            for (wish, end) in [(of_replica, ServerFacts::end_term as fn(&ServerFacts)), (wish, ServerFacts::end_turn)]
+            {
+                let mut waiting = pin!(pool.wait(wish, now, now + Duration::from_secs(60)));
+                assert!(waiting.as_mut().poll(&mut cx).is_pending());
+                end(pool.facts());
+                pool.wake_moved();
+                assert!(matches!(waiting.as_mut().poll(&mut cx), Poll::Ready(Err(Unserved::Moved))));
+            }
+        });
+    }
+
     #[test]
     fn who_waits_gets_what_became_free_while_another_one_was_served() {
         on_both_drivers(|| async {
             let (pool, flag, state) = (pool(2), Arc::new(Flag::default()), Rc::new(State::default()));
             let waker = Waker::from(flag.clone());
             let mut cx = Context::from_waker(&waker);
-            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, term: pool.term() };
+            let wish = Wish { key: KEY, state: &state, session: 1, trusts_at: None, since: Since::turn(pool.facts()) };
             assert!(pool.take_place(0) && pool.take_place(0));
             let (pairs, begun) = ([pair(), pair()], Instant::now());
             let until = begun + Duration::from_secs(60);

@@ -109,12 +109,13 @@ impl Shared {
         council.is_compared = false;
         // Nobody takes a connection of the next term for one to the primary of this one.
         self.set_lead(Lead { primary: None, ..lead }, None);
-        lead.primary.into_iter().chain([primary]).for_each(|server| self.server(server).end_term());
+        lead.primary.into_iter().chain([primary]).for_each(|server| self.server(server).end_turn());
         council.switchovers += u64::from(lead.primary.is_some());
         council.announced = None;
         self.announce(false);
         // What was seen of it as a replica says nothing of it any more: statements may try it.
         self.server(primary).set_health(Health::Unknown);
+        self.begin_with(council, Some(primary));
         self.set_lead(Lead { epoch: lead.epoch + 1, primary: Some(primary) }, None);
         tracing::warn!(splitter = %self.config().name, server = %self.address(primary), epoch = lead.epoch + 1,
             "mysql server is the primary: the config says so");
@@ -249,6 +250,27 @@ mod tests {
         assert_eq!((shared.server(0).term(), shared.server(1).term()), (1, 1), "connections of before are not lent");
         reload(&shared, "primary = \"1.1.1.1:3\"");
         assert_eq!((shared.lead(), present(&shared)), (Lead { epoch: 3, primary: Some(2) }, vec![2]));
+    }
+
+    #[test]
+    fn statements_are_read_as_the_next_primary_reads_them_before_it_leads() {
+        let seen = |mode: &str| {
+            let columns = vec!["sql_mode".into(), "read_only".into()];
+            Some(Seen::new(&Table { columns, rows: vec![vec![Some(mode.into()), Some("0".into())]] }))
+        };
+        let begins = |shared: &Shared| (shared.beginning().1.beginning.server, shared.mode().ansi_quotes);
+        let shared = start("primary = \"1.1.1.1:1\"\nreplicas = [\"1.1.1.1:2\"]");
+        shared.on_seen(0, seen(""), Instant::now());
+        shared.on_seen(1, seen("ANSI_QUOTES"), Instant::now());
+        assert_eq!(begins(&shared), (Some(0), false));
+        reload(&shared, "primary = \"1.1.1.1:2\"\nreplicas = [\"1.1.1.1:1\"]");
+        assert_eq!(begins(&shared), (Some(1), true));
+        // An order decides that nobody else is waited for.
+        let shared = start(&format!("servers = [\"1.1.1.1:1\", \"1.1.1.1:2\"]\n{FOUND}"));
+        shared.on_seen(0, seen("ANSI_QUOTES"), Instant::now());
+        assert_eq!(shared.lead().primary, None, "the other one was not looked at");
+        shared.set_duty(1, Duty::Maintenance);
+        assert_eq!((shared.lead().primary, begins(&shared)), (Some(0), (Some(0), true)));
     }
 
     #[test]

@@ -395,7 +395,7 @@ impl Splitter {
     /// Whether another server leads by now.
     pub(super) fn is_deposed(&self, server: usize) -> bool {
         let lead = self.shared.lead().primary;
-        lead.is_some_and(|primary| primary != server) && self.shared.server(server).term() > 0
+        lead.is_some_and(|primary| primary != server) && self.shared.server(server).turn() > 0
     }
 
     /// How to reach a server and log on to it with an account.

@@ -262,9 +262,10 @@ impl Session {
         }
     }
 
-    /// Keeps what the session began with and has not set since, where sessions that begin now have something else.
-    pub(super) fn keep<'a>(&mut self, values: impl Iterator<Item = (&'static str, &'a str)>) {
-        let mut state = State::clone(&self.state);
+    /// Keeps what the session began with and has not set since, where sessions that begin now have something else. Returns what it
+    /// comes to.
+    pub(super) fn keep<'a>(&mut self, values: impl Iterator<Item = (&'static str, &'a str)>) -> State {
+        let (mut state, mut kept) = (State::clone(&self.state), State::default());
         for (name, value) in values {
             let is_set = |name: &str| place_of(name.as_bytes()).is_some_and(|index| state.value(index as u8).is_some());
             let other = ALIASES.iter().find(|names| names.contains(&name));
@@ -274,12 +275,22 @@ impl Session {
             // The login has added it.
             let adds = name == "sql_mode" && self.mode.ignore_space && !value.split(',').any(|flag| flag == spaced);
             match (adds, value) {
-                (true, "") => state.set(index as u8, spaced.as_bytes()),
-                (true, value) => state.set(index as u8, format!("{value},{spaced}").as_bytes()),
-                (false, value) => state.set(index as u8, value.as_bytes()),
+                (true, "") => kept.set(index as u8, spaced.as_bytes()),
+                (true, value) => kept.set(index as u8, format!("{value},{spaced}").as_bytes()),
+                (false, value) => kept.set(index as u8, value.as_bytes()),
             }
         }
-        self.state = Rc::new(state);
+        if !kept.variables.is_empty() {
+            kept.variables.iter().for_each(|(index, value)| state.set(*index, value));
+            self.state = Rc::new(state);
+        }
+        kept
+    }
+
+    /// Whether it has set its isolation level, or keeps it.
+    pub(super) fn has_isolation(&self) -> bool {
+        let places = ALIASES[0].iter().filter_map(|name| place_of(name.as_bytes()));
+        places.into_iter().any(|index| self.state.value(index as u8).is_some())
     }
 
     /// The login is taken to have had this collation: a reset goes back to it.
@@ -359,9 +370,11 @@ impl Session {
             _ if has_warned => (self.has_diagnostics, after.diagnostics_here) = (true, true),
             _ if class.asks_warnings_only() => {}
             Forgets::Yes => (self.has_diagnostics, after.diagnostics_here) = (false, true),
-            // Told is what the last one of them warned of, and not what an earlier one did. What was before is gone, or was not there.
-            Forgets::Perhaps if class.batch.is_some_and(|batch| batch.forgets || !self.has_diagnostics) => {
-                (self.has_diagnostics, after.diagnostics_here) = (true, true);
+            // The last one of them has not warned, and may have left what an earlier one did. What was before is gone, or was not there.
+            Forgets::Perhaps
+                if class.batch.is_some_and(|batch| batch.forgets || outcome.warned || !self.has_diagnostics) =>
+            {
+                (self.has_diagnostics, after.diagnostics_here) = (outcome.warned, true);
             }
             Forgets::Perhaps => after.diagnostics_unsure = self.has_diagnostics,
             Forgets::No => {}

@@ -198,15 +198,7 @@ impl Client {
 
     /// A command begins: it is judged by the config that is in force now.
     pub(super) fn look_at_config(&mut self) {
-        if self.splitter.shared.beginnings() != self.begun.0 {
-            let before = std::mem::replace(&mut self.begun, self.splitter.shared.beginning());
-            // What another primary has globally it may not even know by the same name.
-            if before.1.server == self.begun.1.server {
-                self.session.keep(before.1.changed(&self.begun.1));
-            } else {
-                self.session.rebase(self.begun.1.mode(self.splitter.shared.mode()));
-            }
-        }
+        self.keep_beginning();
         let edition = self.splitter.edition();
         let present = self.splitter.settings.borrow();
         let is_same = self.settings.as_ref().is_some_and(|settings| Rc::ptr_eq(settings, &present));

@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
 
+use super::begun::Era;
 use super::closing::Closing;
 use super::defaults::Beginning;
 use super::govern::Council;
@@ -80,6 +81,8 @@ pub struct ServerFacts {
     /// Counts the times it began or ceased to be the primary, or its sessions to begin otherwise: connections of an earlier term are
     /// not lent any more.
     term: AtomicU32,
+    /// The same of the primary alone: who waits for a connection since an earlier turn waits for something else.
+    turn: AtomicU32,
     /// Looks begun and ended: odd while one is under way.
     looks: AtomicU64,
     /// A [`Duty`].
@@ -87,6 +90,8 @@ pub struct ServerFacts {
     /// It belongs to a Galera cluster, where nobody can wait for a GTID.
     in_cluster: AtomicBool,
     is_fenced: AtomicBool,
+    /// Transactions begin there with another isolation level than on the primary.
+    other_isolation: AtomicBool,
     /// What it had when it was last looked at.
     position: ArcSwap<Position>,
 }
@@ -102,10 +107,12 @@ impl Default for ServerFacts {
             restarts: AtomicU32::new(0),
             is_restart_unsure: AtomicBool::new(false),
             term: AtomicU32::new(0),
+            turn: AtomicU32::new(0),
             looks: AtomicU64::new(0),
             duty: AtomicU8::new(Duty::Ready as u8),
             in_cluster: AtomicBool::new(false),
             is_fenced: AtomicBool::new(false),
+            other_isolation: AtomicBool::new(false),
             position: ArcSwap::default(),
         }
     }
@@ -178,9 +185,20 @@ impl ServerFacts {
         self.term.load(Relaxed)
     }
 
-    /// Monitor only: it begins or ceases to be the primary, or its sessions begin otherwise than those before.
+    /// Monitor only: its sessions begin otherwise than those before.
     pub(super) fn end_term(&self) {
         self.term.fetch_add(1, Relaxed);
+    }
+
+    /// How often it began or ceased to be the primary.
+    pub fn turn(&self) -> u32 {
+        self.turn.load(Relaxed)
+    }
+
+    /// Monitor only: it begins or ceases to be the primary.
+    pub(super) fn end_turn(&self) {
+        self.turn.fetch_add(1, Relaxed);
+        self.end_term();
     }
 
     /// Monitor only: a look begins or ends.
@@ -241,6 +259,16 @@ impl ServerFacts {
     /// Monitor only.
     pub(super) fn set_fenced(&self, is_fenced: bool) {
         self.is_fenced.store(is_fenced, Relaxed);
+    }
+
+    /// Whether transactions begin there with another isolation level than on the primary.
+    pub(super) fn has_other_isolation(&self) -> bool {
+        self.other_isolation.load(Relaxed)
+    }
+
+    /// Monitor only.
+    pub(super) fn set_other_isolation(&self, is_other: bool) {
+        self.other_isolation.store(is_other, Relaxed);
     }
 
     /// Monitor only.
@@ -342,7 +370,7 @@ struct Node {
 pub struct Shared {
     terms: ArcSwap<Terms>,
     /// What sessions begin with, and the number of its changes.
-    beginning: ArcSwap<Beginning>,
+    beginning: ArcSwap<Era>,
     beginnings: AtomicU64,
     nodes: Growing<Node>,
     /// What was written through this process, by data worker.
@@ -599,7 +627,7 @@ impl Shared {
     }
 
     /// What sessions begin with that log on now, as the monitor has seen it last, and its number.
-    pub(super) fn beginning(&self) -> (u64, Arc<Beginning>) {
+    pub(super) fn beginning(&self) -> (u64, Arc<Era>) {
         // The number first: at worst it is looked at once more.
         let number = self.beginnings();
         (number, self.beginning.load_full())
@@ -613,9 +641,17 @@ impl Shared {
     /// Monitor only.
     pub(super) fn set_beginning(&self, server: usize, beginning: &Beginning) {
         self.set_mode(beginning.mode(self.mode()));
-        if !self.beginning.load().is_of(server, beginning) {
-            self.beginning.store(Arc::new(beginning.on(server)));
+        if !self.beginning.load().beginning.is_of(server, beginning) {
+            self.beginning.store(Arc::new(Era::new(beginning.on(server))));
             self.beginnings.fetch_add(1, Release);
+        }
+    }
+
+    /// Monitor only: what sessions begin with on a server is what the look at it that is about to end has seen.
+    pub(super) fn confirm_beginning(&self, server: usize) {
+        let (era, looks) = (self.beginning.load(), self.server(server).looks());
+        if era.beginning.server == Some(server) {
+            era.confirm(looks + looks % 2);
         }
     }
 

@@ -198,6 +198,13 @@ impl Client {
         if class.restores && class.may_set && class.is_read() && !self.is_on_replica() {
             class.pin = class.pin.or(Some(Pin::Hidden));
         }
+        // Sessions that are there now are sure of what they began with before it is something else.
+        if class.global_at.is_some()
+            && let Some(primary) = self.splitter.shared.lead().primary
+        {
+            Box::pin(self.after_another_look(wire, primary)).await?;
+            self.keep_beginning();
+        }
         let was_free = self.session.pin.is_none();
         self.is_settled_for = false;
         if self.must_settle_statements(&class)
@@ -333,6 +340,7 @@ impl Client {
         started: Instant,
     ) -> Result<Tried, End> {
         tries.count += 1;
+        self.keep_beginning();
         let was_held = self.held.is_some() || self.prelude.is_some();
         let presence = Rc::clone(&self.presence);
         let (mut lease, wait) = match presence.unless_interrupted(self.acquire(class, tries)).await {

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::backend::Carry;
 use super::lease::{Lease, Opening, retire};
-use super::pool::{Pool, Sweep, Wish};
+use super::pool::{Pool, Since, Sweep, Wish};
 use super::serve::{ALARM_TICK, NO_INSERT_ID, Splitter};
 use super::session::State;
 use super::settings::Node;
@@ -86,8 +86,8 @@ impl Splitter {
                 return;
             }
             let carry = Rc::new(Carry { session: 0, insert_id: NO_INSERT_ID.into(), gone: true.into() });
-            let term = self.shared.server(server).term();
-            let wish = Wish { key, state: &state, session: 0, trusts_at: None, term };
+            let since = Since::turn(self.shared.server(server));
+            let wish = Wish { key, state: &state, session: 0, trusts_at: None, since };
             match Lease::open(&self, Opening::new(&self, server, key.account), wish, &carry).await {
                 Ok(lease) => lease.give_back(),
                 Err(_) => return,

@@ -81,6 +81,8 @@ pub struct Outcome {
     pub message: Vec<u8>,
     /// Warnings of the last OK packet.
     pub warnings: u16,
+    /// Whether any OK packet had some.
+    pub warned: bool,
     /// Affected rows, summed over all results.
     pub affected_rows: u64,
     /// Affected rows of the last result; `None`: it had columns, or there was none.
@@ -556,6 +558,7 @@ impl Follower {
         let outcome = &mut self.outcome;
         outcome.status = Some(ok.status);
         outcome.warnings = ok.warnings;
+        outcome.warned |= ok.warnings > 0;
         outcome.affected_rows = outcome.affected_rows.saturating_add(ok.affected_rows);
         outcome.last_affected = (self.state == State::First || self.state == State::Single).then_some(ok.affected_rows);
         outcome.results += 1;

@@ -6,13 +6,13 @@ use super::super::gtid::{Gtid, Position};
 use super::super::gtid_set::GtidSet;
 use super::super::protocol::follow::{Cut, Outcome};
 use super::super::protocol::tracker::{Change, Changes};
-use super::super::sql::{Charset, Class, Kind};
+use super::super::sql::{Batch, Charset, Class, First, Kind};
 use super::super::token::News;
 use super::state::{
     CHARACTER_SET_CLIENT, CHARACTER_SET_CONNECTION, CHARACTER_SET_RESULTS, COLLATION_CONNECTION, SQL_MODE, State,
     has_place, place_of,
 };
-use super::{After, Session, is_refusal};
+use super::{After, SYNTAX_ERROR, Session, is_refusal};
 
 /// Whether all that a SET or USE has changed, as its OK packets tell, can be set again on any other connection.
 pub(in super::super) fn is_portable(changes: &[u8]) -> bool {
@@ -194,10 +194,12 @@ impl Session {
         }
         let unseen_write = match class.kind {
             _ if outcome.error.is_some_and(is_refusal) && class.pin.is_none() && !class.trusted => false,
+            _ if class.batch.is_some_and(|batch| has_run_nothing(batch, outcome)) => false,
             Kind::Rollback => false,
             Kind::Write => outcome.affected_rows > 0 || outcome.error.is_some() || outcome.had_rows,
             Kind::Unknown if class.batch.is_some_and(|batch| batch.changes) => {
-                outcome.affected_rows > 0 || outcome.error.is_some() || outcome.had_rows
+                let returns = class.batch.is_some_and(|batch| batch.returns);
+                outcome.affected_rows > 0 || outcome.error.is_some() || outcome.had_rows && returns
             }
             Kind::Unknown => outcome.affected_rows > 0,
             Kind::Definition => true,
@@ -208,6 +210,16 @@ impl Session {
             false => News::None,
         }
     }
+}
+
+/// Whether several statements were refused as a whole, or the first of them was.
+fn has_run_nothing(batch: Batch, outcome: &Outcome) -> bool {
+    let is_refused = match batch.first {
+        First::Plain => outcome.error.is_some_and(is_refusal),
+        First::Strange => outcome.error == Some(SYNTAX_ERROR),
+        First::Other => false,
+    };
+    is_refused && outcome.results == 0 && !outcome.had_rows
 }
 
 #[derive(Default)]

@@ -146,7 +146,7 @@ pub struct State {
 }
 
 impl State {
-    pub(super) fn set(&mut self, index: u8, value: &[u8]) {
+    pub(in super::super) fn set(&mut self, index: u8, value: &[u8]) {
         match self.variables.binary_search_by_key(&index, |(i, _)| *i) {
             Ok(at) => self.variables[at].1 = value.to_vec(),
             Err(at) => self.variables.insert(at, (index, value.to_vec())),

@@ -548,3 +548,48 @@ fn what_a_set_names_goes_along_or_not() {
         ],
     );
 }
+
+#[test]
+fn a_batch_leaves_a_doubt_only_where_it_may_have_written_untold() {
+    let outcome = |affected_rows, had_rows, error: Option<u16>, results| {
+        let status = error.is_none().then_some(AC);
+        Outcome { status, affected_rows, had_rows, error, results, ..Outcome::default() }
+    };
+    const UPDATE: &str = "UPDATE t SET a = 1; SELECT ROW_COUNT()";
+    for (sql, outcome, expect) in [
+        (UPDATE, outcome(0, true, None, 2), News::None),
+        (UPDATE, outcome(1, true, None, 2), News::Untold),
+        ("DELETE FROM t RETURNING a; SELECT 1", outcome(0, true, None, 2), News::Untold),
+        ("SELECT 1; CALL p()", outcome(0, true, None, 3), News::Untold),
+        // Several statements of a client that has not asked for that, or the first one is refused.
+        (UPDATE, outcome(0, false, Some(1064), 0), News::None),
+        (UPDATE, outcome(0, false, Some(1146), 0), News::None),
+        ("x; y", outcome(0, false, Some(1064), 0), News::None),
+        ("x; y", outcome(0, false, Some(1146), 0), News::Untold),
+        (UPDATE, outcome(0, false, Some(1205), 0), News::Untold),
+        (UPDATE, outcome(0, false, Some(1064), 1), News::Untold),
+        ("CALL p(); SELECT 1", outcome(0, false, Some(1064), 0), News::Untold),
+        ("IF 1 THEN DELETE FROM t; EXECUTE IMMEDIATE 'x'; END IF", outcome(0, false, Some(1064), 0), News::Untold),
+    ] {
+        let mut s = session();
+        let after = s.on_outcome(&classify(sql.as_bytes(), s.mode()), &outcome);
+        assert_eq!(after.news, expect, "{sql} {outcome:?}");
+    }
+}
+
+#[test]
+fn a_batch_that_has_not_warned_leaves_nothing_to_ask_for() {
+    for (sql, before, warned, expect) in [
+        ("SELECT 1; SELECT 2", false, false, (false, true, false)),
+        ("SELECT a FROM t; SELECT 2", true, false, (false, true, false)),
+        ("SELECT 1; SELECT 2", true, false, (true, false, true)),
+        ("SELECT 'a' + 1; SELECT 2", false, true, (true, true, false)),
+        ("SELECT 'a' + 1; SELECT 2", true, true, (true, true, false)),
+    ] {
+        let mut s = session();
+        s.has_diagnostics = before;
+        let outcome = Outcome { status: Some(AC), had_rows: true, results: 2, warned, ..Outcome::default() };
+        let after = s.on_outcome(&classify(sql.as_bytes(), s.mode()), &outcome);
+        assert_eq!((s.has_diagnostics, after.diagnostics_here, after.diagnostics_unsure), expect, "{sql}");
+    }
+}

@@ -12,11 +12,45 @@ pub struct Batch {
     pub changes: bool,
     /// One of them has the server forget the warnings of statements before the packet.
     pub forgets: bool,
+    /// One that may change something may answer with rows.
+    pub returns: bool,
+    /// What the first of them is.
+    pub first: First,
+}
+
+/// What the first one of several statements is: whether its refusal tells that nothing has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// It does one thing.
+    Plain,
+    /// It does not look like anything that a server knows.
+    Strange,
+    /// It may run others: a routine, a block.
+    Other,
 }
 
 impl Batch {
     /// What cannot be looked at.
-    pub(super) const UNKNOWN: Batch = Batch { changes: true, forgets: false };
+    pub(super) const UNKNOWN: Batch = Batch { changes: true, forgets: false, returns: true, first: First::Other };
+}
+
+impl First {
+    fn of(sql: &[u8], class: &Class, mode: Mode) -> First {
+        match class.pin {
+            None => First::Plain,
+            Some(Pin::Unknown) if !may_begin_block(sql, mode) => First::Strange,
+            Some(_) => First::Other,
+        }
+    }
+}
+
+/// Whether the first words may be those of a statement that has others within it (MariaDB takes these from clients, too). It has its
+/// parts between semicolons, may have a label, and may find out late that one of them cannot be run.
+fn may_begin_block(sql: &[u8], mode: Mode) -> bool {
+    let mut lexer = Lexer::new(sql, mode);
+    let (Some(Token::Word(first)), second) = (lexer.next(), lexer.next()) else { return true };
+    let is_block = |word: &&str| first.eq_ignore_ascii_case(word.as_bytes());
+    second == Some(Token::Sign(b':')) || ["IF", "CASE", "LOOP", "REPEAT", "WHILE", "FOR", "BEGIN"].iter().any(is_block)
 }
 
 /// The statements of a packet, without the semicolons between them; none is empty. What is no plain text (executable comments that
@@ -50,10 +84,10 @@ impl<'a> Iterator for Parts<'a> {
 /// The class of several statements.
 pub(super) fn classify_batch(sql: &[u8], mode: Mode) -> Class {
     let mut all = Class { pin: None, trusted: true, ..Class::UNKNOWN };
-    let mut batch = Batch { changes: false, forgets: false };
+    let mut batch = Batch { changes: false, forgets: false, returns: false, first: First::Other };
     // What a question would be about that comes next: something before the packet.
     let mut open = u8::MAX;
-    for part in parts(sql, mode) {
+    for (at, part) in parts(sql, mode).enumerate() {
         let class = classify_one(part, mode);
         let (is_plain, changes) = match class.kind {
             Kind::Read | Kind::Local | Kind::Locking | Kind::Diagnostics => (true, false),
@@ -65,7 +99,12 @@ pub(super) fn classify_batch(sql: &[u8], mode: Mode) -> Class {
         if !is_plain || class.pin.is_some() || class.restores {
             (all.pin, all.trusted) = (Some(Pin::MultiStatement), false);
         }
+        all.global_at = all.global_at.or(class.global_at.map(|_| at as u32));
         batch.changes |= changes || class.pin.is_some();
+        batch.returns |= !is_plain || class.pin.is_some() || class.returns;
+        if at == 0 {
+            batch.first = First::of(part, &class, mode);
+        }
         // A list of variables is told what there is.
         let of_list = if class.kind == Kind::Local { diagnostics::INSERT_ID } else { 0 };
         all.diagnostics |= class.diagnostics & open & !of_list;
@@ -136,6 +175,27 @@ mod tests {
         }
         for sql in ["SELECT 1;", "SELECT 1 ; -- nothing", "; ;"] {
             assert_eq!(class(sql).batch, None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_a_refusal_and_rows_tell_is_known_by_its_parts() {
+        for (sql, returns, first) in [
+            ("UPDATE t SET a = 1; SELECT ROW_COUNT()", false, First::Plain),
+            ("SELECT 1; DELETE FROM t RETURNING a", true, First::Plain),
+            ("INSERT INTO t VALUES (1) RETURNING a; SELECT 1", true, First::Plain),
+            ("EXPLAIN DELETE FROM t; SELECT 1", true, First::Plain),
+            ("SELECT 1; CALL p()", true, First::Plain),
+            ("CALL p(); SELECT 1", true, First::Other),
+            ("SELECT f(); SELECT 1", true, First::Other),
+            ("x; y", true, First::Strange),
+            ("IF 1 THEN UPDATE t SET a = 1; EXECUTE IMMEDIATE 'x'; END IF", true, First::Other),
+            ("x: LOOP UPDATE t SET a = 1; END LOOP", true, First::Other),
+            ("BEGIN NOT ATOMIC UPDATE t SET a = 1; END", true, First::Other),
+            ("1; SELECT 1", true, First::Other),
+        ] {
+            let batch = class(sql).batch.expect("several");
+            assert_eq!((batch.returns, batch.first), (returns, first), "{sql}");
         }
     }
 

@@ -191,8 +191,12 @@ pub struct Class {
     /// It may do several things, of which its answer tells not all, and does not pin because nothing stays behind in the session:
     /// such a CALL, as the operator has said, or a batch.
     pub trusted: bool,
+    /// It may answer with rows although it writes: RETURNING. `false`: or it does not write.
+    pub returns: bool,
     /// It is several statements.
     pub batch: Option<Batch>,
+    /// It sets something for sessions that begin later; of several statements, the how manieth is the first to do so, from 0.
+    pub global_at: Option<u32>,
 }
 
 impl Class {
@@ -214,7 +218,9 @@ impl Class {
             lock: LockStep::Unknown,
             plain_call: false,
             trusted: false,
+            returns: false,
             batch: None,
+            global_at: None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! one session alone knows. Everything else goes to the primary; whatever the OK packet's session trackers do not
 //! report (user variables, GET_LOCK, HANDLER ...) pins the session there.
 
-use super::batch::{Batch, classify_batch, parts};
+use super::batch::{Batch, classify_batch};
 use super::builtins::{Call, Flavour, call};
 use super::class::{Access, Class, Forgets, Kind, Pin, diagnostics};
 use super::lexer::{Lexer, Mode, Token};
@@ -81,6 +81,8 @@ struct Scan<'a> {
     selects: u64,
     /// What it was before the last FROM, which names no table if DUAL follows.
     before_from: Forgets,
+    /// See [`Class::global_at`].
+    sets_globally: bool,
 }
 
 fn is(word: &[u8], keyword: &str) -> bool {
@@ -99,20 +101,6 @@ pub fn used_schema(sql: &[u8], mode: Mode) -> Option<&[u8]> {
         (Token::Word(word), Token::Quoted(name)) if is(word, "USE") && !name.contains(&b'`') => Some(name),
         _ => None,
     }
-}
-
-/// Whether a statement sets something for sessions that begin later, or one of several does.
-pub fn sets_globally(sql: &[u8], mode: Mode) -> bool {
-    let is_scope = |word: &[u8]| is_any(word, &["GLOBAL", "PERSIST"]);
-    parts(sql, mode).any(|part| {
-        let mut lexer = Lexer::new(part, mode);
-        matches!(lexer.next(), Some(Token::Word(word)) if is(word, "SET"))
-            && lexer.any(|token| match token {
-                Token::Word(word) => is_scope(word),
-                Token::SystemVariable(name) => name.split(|byte| *byte == b'.').next().is_some_and(is_scope),
-                _ => false,
-            })
-    })
 }
 
 /// Classifies one packet of SQL. Time is linear in its length; nothing is allocated.
@@ -152,11 +140,12 @@ pub(super) fn classify_one(sql: &[u8], mode: Mode) -> Class {
         depth: 0,
         selects: 0,
         before_from: Forgets::No,
+        sets_globally: false,
     };
     let (mut several, mut kills, mut next_starts, mut may_run, mut behind_dot) = (false, false, true, false, false);
     while let Some(token) = lexer.next() {
         if token == Token::Doubt {
-            return Class::UNKNOWN;
+            return Class { global_at: scan.sets_globally.then_some(0), ..Class::UNKNOWN };
         }
         let is_part = std::mem::replace(&mut behind_dot, token == Token::Sign(b'.'));
         if scan.ended {
@@ -181,10 +170,17 @@ pub(super) fn classify_one(sql: &[u8], mode: Mode) -> Class {
     }
     if several {
         // Parts of a comment by themselves would be something else.
-        let is_whole = !lexer.seen_executable_comment();
-        let tied = Class { pin: Some(Pin::MultiStatement), batch: Some(Batch::UNKNOWN), ..Class::UNKNOWN };
-        return if is_whole { classify_batch(sql, mode) } else { tied };
+        if !lexer.seen_executable_comment() {
+            return classify_batch(sql, mode);
+        }
+        let global_at = names_global_scope(sql, mode).then_some(0);
+        let (pin, batch) = (Some(Pin::MultiStatement), Some(Batch::UNKNOWN));
+        return Class { pin, batch, global_at, ..Class::UNKNOWN };
     }
+    scan.class.global_at = scan.sets_globally.then_some(0);
+    // EXPLAIN, for one.
+    scan.class.returns |=
+        scan.class.kind == Kind::Write && !matches!(scan.form, Form::Insert | Form::Change | Form::Set);
     if lexer.seen_executable_comment() {
         let (pin, kind) = (Some(Pin::ExecutableComment), Kind::Unknown);
         return Class { pin, kind, forgets: Forgets::Perhaps, plain_call: false, ..scan.class };
@@ -204,6 +200,24 @@ pub(super) fn classify_one(sql: &[u8], mode: Mode) -> Class {
         scan.class.lock = lock_step(sql, mode);
     }
     scan.class
+}
+
+fn is_global_scope(word: &[u8]) -> bool {
+    is_any(word, &["GLOBAL", "PERSIST"])
+}
+
+/// The same of `@@global.name`, and of a scope by itself, in front of ` . name`.
+fn is_global_variable(variable: &[u8]) -> bool {
+    variable.split(|byte| *byte == b'.').next().is_some_and(is_global_scope)
+}
+
+/// Whether a text may set something for sessions that begin later, as far as it can be cut at all.
+fn names_global_scope(sql: &[u8], mode: Mode) -> bool {
+    Lexer::new(sql, mode).any(|token| match token {
+        Token::Word(word) => is_global_scope(word),
+        Token::SystemVariable(variable) => is_global_variable(variable),
+        _ => false,
+    })
 }
 
 impl<'a> Scan<'a> {
@@ -271,7 +285,7 @@ impl<'a> Scan<'a> {
                 self.in_order(b"");
             }
             Token::UserVariable | Token::Assign => self.pin(Pin::UserVariable),
-            Token::SystemVariable(variable) => self.system_variable(variable),
+            Token::SystemVariable(variable) => self.system_variable(variable, behind),
             Token::Sign(b'(') if self.words > 0 => self.call(name, spaced),
             Token::Sign(b'.') => self.after_dot = true,
             Token::Sign(b';') => self.ended = true,
@@ -411,6 +425,7 @@ impl<'a> Scan<'a> {
 
     /// A bare word that is not the first one and not behind a dot.
     fn keyword(&mut self, word: &'a [u8], behind: Behind) {
+        self.class.returns |= matches!(self.form, Form::Insert | Form::Change) && is(word, "RETURNING");
         if matches!(self.form, Form::Select | Form::Explain | Form::Set | Form::Change) {
             self.name_tables(word);
         }
@@ -578,6 +593,7 @@ impl<'a> Scan<'a> {
         if self.runs_show && is_any(word, &["WARNINGS", "ERRORS"]) {
             self.class.diagnostics |= diagnostics::WARNINGS;
         }
+        self.sets_globally |= is_global_scope(word) && self.begins_assignment(behind);
         if is_any(word, &["GLOBAL", "PERSIST", "PERSIST_ONLY"]) {
             self.class.kind = Kind::Write; // changes its server, not the session
         }
@@ -656,7 +672,14 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn system_variable(&mut self, variable: &[u8]) {
+    /// In SET: what comes now says what is set, and not to what.
+    fn begins_assignment(&self, behind: Behind) -> bool {
+        is(self.previous, "SET") || behind == Behind::Comma && self.depth == 0
+    }
+
+    fn system_variable(&mut self, variable: &[u8], behind: Behind) {
+        let sets = self.form == Form::Set && is_global_variable(variable) && self.begins_assignment(behind);
+        self.sets_globally |= sets;
         if self.words == 0 {
             self.class = Class::UNKNOWN;
         }

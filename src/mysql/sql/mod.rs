@@ -17,11 +17,11 @@ pub mod own;
 mod skeleton;
 mod variables;
 
-pub use batch::Batch;
+pub use batch::{Batch, First};
 pub use builtins::Flavour;
 pub use cache::{Cache, Seen};
 pub use class::{Access, Class, Forgets, Kind, Pin, diagnostics};
-pub use classify::{classify, sets_globally, used_schema};
+pub use classify::{classify, used_schema};
 pub use hint::Hint;
 pub use lexer::{Charset, Mode};
 pub use locks::LockStep;

@@ -700,3 +700,35 @@ fn what_mysql_alone_understands_is_classed_too() {
     check_on(Flavour::MariaDb, Kind::Read, None, &["SELECT MD5(a), NVL(a, 1), CHR(65) FROM t"]);
     check_on(Flavour::MariaDb, Kind::Read, unknown, &["SELECT ANY_VALUE(a) FROM t", "SELECT LATERAL(a) FROM t"]);
 }
+
+#[test]
+fn what_is_set_for_sessions_that_begin_later_is_known_by_its_place() {
+    for (sql, expect) in [
+        ("SET GLOBAL a = 1", Some(0)),
+        ("SET @@global.a = 1", Some(0)),
+        ("SET @@GLOBAL . a = 1", Some(0)),
+        ("/* why */ set persist a = 1", Some(0)),
+        ("SET sql_mode = '', @@global.a = 1", Some(0)),
+        ("SET @a = IF(1, 2, 3), GLOBAL a = 1", Some(0)),
+        ("SET /*!50000 GLOBAL */ a = 1", Some(0)),
+        ("/*!50000 SET GLOBAL a = 1 */", Some(0)),
+        ("SET STATEMENT lock_wait_timeout = 1 FOR SET GLOBAL a = 1", Some(0)),
+        ("SET GLOBAL a = 'open", Some(0)),
+        ("SELECT 1; SET a = 1; SET GLOBAL a = 1; SET GLOBAL b = 1", Some(2)),
+        ("SET GLOBAL a = 1; SELECT 1", Some(0)),
+        ("SELECT 1; SET /*!50000 GLOBAL */ a = 1", Some(0)),
+        // A look for each of these would be for nothing.
+        ("SET a = @@global.a", None),
+        ("SET a = IF(1, @@global.a, @@global.b), c = (SELECT global FROM t)", None),
+        ("SET PERSIST_ONLY a = 1", None),
+        ("SET @global = 1", None),
+        ("SET SESSION a = 1", None),
+        ("SELECT @@global.a", None),
+        ("SHOW GLOBAL VARIABLES", None),
+        ("INSERT INTO t (global) VALUES (1)", None),
+        ("INSERT INTO t VALUES ('SET GLOBAL a = 1')", None),
+        ("SELECT 1; INSERT INTO t VALUES (@@global.a)", None),
+    ] {
+        assert_eq!(classify(sql.as_bytes(), Mode::default()).global_at, expect, "{sql}");
+    }
+}
