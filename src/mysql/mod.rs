@@ -14,6 +14,8 @@
 //! of [`token`]; READ ONLY transactions on replicas are in `read_only`. KILL finds a client by the id that the splitter gave it
 //! ([`presence`], `kill`).
 //!
+//! With what sessions begin, the global values of the primary, and that they keep it, is in `defaults` and `begun`.
+//!
 //! What triggers and views do that no statement shows is read from the servers ([`survey`]).
 //!
 //! [`quota`] keeps the connections of all data workers within their limits. `insight` tells of every statement that is over: by

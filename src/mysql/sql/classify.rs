@@ -170,12 +170,7 @@ pub(super) fn classify_one(sql: &[u8], mode: Mode) -> Class {
     }
     if several {
         // Parts of a comment by themselves would be something else.
-        if !lexer.seen_executable_comment() {
-            return classify_batch(sql, mode);
-        }
-        let global_at = names_global_scope(sql, mode).then_some(0);
-        let (pin, batch) = (Some(Pin::MultiStatement), Some(Batch::UNKNOWN));
-        return Class { pin, batch, global_at, ..Class::UNKNOWN };
+        return if lexer.seen_executable_comment() { pieces(sql, mode) } else { classify_batch(sql, mode) };
     }
     scan.class.global_at = scan.sets_globally.then_some(0);
     // EXPLAIN, for one.
@@ -209,6 +204,12 @@ fn is_global_scope(word: &[u8]) -> bool {
 /// The same of `@@global.name`, and of a scope by itself, in front of ` . name`.
 fn is_global_variable(variable: &[u8]) -> bool {
     variable.split(|byte| *byte == b'.').next().is_some_and(is_global_scope)
+}
+
+/// The class of several statements that cannot be looked at one by one.
+fn pieces(sql: &[u8], mode: Mode) -> Class {
+    let global_at = names_global_scope(sql, mode).then_some(0);
+    Class { pin: Some(Pin::MultiStatement), batch: Some(Batch::UNKNOWN), global_at, ..Class::UNKNOWN }
 }
 
 /// Whether a text may set something for sessions that begin later, as far as it can be cut at all.

@@ -717,6 +717,7 @@ fn what_is_set_for_sessions_that_begin_later_is_known_by_its_place() {
         ("SELECT 1; SET a = 1; SET GLOBAL a = 1; SET GLOBAL b = 1", Some(2)),
         ("SET GLOBAL a = 1; SELECT 1", Some(0)),
         ("SELECT 1; SET /*!50000 GLOBAL */ a = 1", Some(0)),
+        ("SELECT /*! 1; SET */ 1", None),
         // A look for each of these would be for nothing.
         ("SET a = @@global.a", None),
         ("SET a = IF(1, @@global.a, @@global.b), c = (SELECT global FROM t)", None),
