@@ -78,6 +78,16 @@ fn each_application_core_has_a_worker_on_the_driver_of_the_server() {
     });
 }
 
+/// Answers of applications wake data workers all the time: on a ring that defers completions until they are asked for, a part of the
+/// connections waited for up to 100 ms then, while others went on.
+#[test]
+fn data_workers_beside_applications_defer_no_completions() {
+    let rest = "[app.probe]\nprogram = \"probe\"\n[site.main]\nroute = [{ path = \"/\", app = \"probe\" }]\n";
+    let server = Site::probe(Driver::Auto, rest).start();
+    let line = server.wait_for_line("a data worker", |line| line.contains("worker role=data index=0"));
+    assert!(line.contains("flags=") && !line.contains("DEFER_TASKRUN"), "{line}");
+}
+
 #[test]
 fn answers_of_an_application_are_framed_by_the_server() {
     with_both_drivers(|driver| {

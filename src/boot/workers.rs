@@ -109,10 +109,9 @@ impl Threads {
                 request_id_seed: rand::random(),
             };
             threads.orders.push(order);
-            // With an application worker on its own core, wake-ups from other cores are the exception.
-            let core = placement.data[index];
-            let woken_across = !placement.app.is_empty() && !placement.app.contains(&core);
-            let (thread, worker_facts) = start_data_worker(config, seat, core, woken_across)?;
+            // Each answer of an application worker may wake it, on whatever core that is.
+            let is_woken = !placement.app.is_empty();
+            let (thread, worker_facts) = start_data_worker(config, seat, placement.data[index], is_woken)?;
             threads.data.push(thread);
             facts.push(worker_facts);
         }
@@ -171,14 +170,14 @@ fn start_data_worker(
     config: &Arc<Config>,
     seat: Seat,
     core: usize,
-    woken_across: bool,
+    is_woken: bool,
 ) -> Result<(JoinHandle<()>, WorkerFacts), StartError> {
     let (choice, entries, index) = (config.process.driver, config.process.ring_entries, seat.index);
     let (report, reported) = mpsc::channel();
     let name = format!("data-{index}");
     let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
         log::never_block();
-        let built = cores::pin(core).and_then(|()| DataRuntime::build(choice, entries, woken_across));
+        let built = cores::pin(core).and_then(|()| DataRuntime::build(choice, entries, is_woken));
         match built {
             Ok((mut runtime, facts)) => {
                 drop(report.send(Ok(facts)));

@@ -290,7 +290,9 @@ fn every_flag_does_what_its_key_does() {
             let command =
                 if flag == "trace" { [command, &["--admin", "127.0.0.1:1"]].concat() } else { command.to_vec() };
             let plain = format!("{:?}", config(&command));
-            let flagged = config(&[&command[..], &[&format!("--{flag}"), &value]].concat());
+            let words = words(key, flag, &value);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let flagged = config(&[&command[..], &words].concat());
             assert_ne!(plain, format!("{flagged:?}"), "--{flag} {value}");
             if of == FlagOf::Every {
                 assert_same_as_in_a_file(key, flag, &value);
@@ -299,16 +301,24 @@ fn every_flag_does_what_its_key_does() {
     }
 }
 
+/// A flag with its value. A switch has none.
+fn words(key: &Key, flag: &str, value: &str) -> Vec<String> {
+    let value = Some(value.to_owned()).filter(|_| !matches!(key.kind, Kind::Switch));
+    std::iter::once(format!("--{flag}")).chain(value).collect()
+}
+
 fn assert_same_as_in_a_file(key: &Key, flag: &str, value: &str) {
     let written = match key.kind {
-        Kind::Integer { .. } => format!("{}\n{} = {value}\n", key.table.header(), key.name),
+        Kind::Integer { .. } | Kind::Switch => format!("{}\n{} = {value}\n", key.table.header(), key.name),
         _ => format!("{}\n{} = {value:?}\n", key.table.header(), key.name),
     };
     let admin = if key.table.header() == "[admin]" { "" } else { "[admin]\n" };
     let (_folder, with_key) = file("site.toml", &format!("{SITE}{admin}{written}"));
     let (_other, without) = file("site.toml", &format!("{SITE}[admin]\n"));
     let in_file = config(&["run", "-c", &with_key]);
-    let by_flag = config(&["run", "-c", &without, &format!("--{flag}"), value]);
+    let words = words(key, flag, value);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let by_flag = config(&[&["run", "-c", &without][..], &words].concat());
     assert_eq!(format!("{in_file:?}"), format!("{by_flag:?}"), "--{flag} {value}");
 }
 

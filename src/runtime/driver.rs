@@ -129,11 +129,12 @@ impl DataRuntime {
     ///
     /// Errors: no ring although [`DriverChoice::IoUring`] was asked for, or no epoll instance.
     ///
-    /// `woken_across`: threads on other cores wake this worker all the time. Then completions are not deferred: monoio
+    /// `is_woken`: other threads wake this worker all the time. Then completions are not deferred: monoio
     /// enters the kernel without asking for them whenever it has been woken from outside, so a steady stream of such
-    /// wake-ups would keep deferred ones from being seen.
-    pub fn build(choice: DriverChoice, entries: u32, woken_across: bool) -> io::Result<(DataRuntime, DriverFacts)> {
-        let fallback = match (choice, best_flags(entries, usize::from(woken_across))) {
+    /// wake-ups would keep deferred ones from being seen. With an application worker on the same core that made a part of the
+    /// connections wait for up to 100 ms, while others went on.
+    pub fn build(choice: DriverChoice, entries: u32, is_woken: bool) -> io::Result<(DataRuntime, DriverFacts)> {
+        let fallback = match (choice, best_flags(entries, usize::from(is_woken))) {
             (DriverChoice::Epoll, _) => None,
             (_, Ok((index, fallback))) => return Self::uring(index, fallback, entries),
             (DriverChoice::IoUring, Err(reason)) => return Err(io::Error::other(reason)),
