@@ -82,10 +82,14 @@ fn each_application_core_has_a_worker_on_the_driver_of_the_server() {
 /// connections waited for up to 100 ms then, while others went on.
 #[test]
 fn data_workers_beside_applications_defer_no_completions() {
-    let rest = "[app.probe]\nprogram = \"probe\"\n[site.main]\nroute = [{ path = \"/\", app = \"probe\" }]\n";
-    let server = Site::probe(Driver::Auto, rest).start();
-    let line = server.wait_for_line("a data worker", |line| line.contains("worker role=data index=0"));
-    assert!(line.contains("flags=") && !line.contains("DEFER_TASKRUN"), "{line}");
+    for threads in ["", "threads = 1\n"] {
+        let app = format!("[app.probe]\nprogram = \"probe\"\n{threads}");
+        let server =
+            Site::probe(Driver::Auto, &format!("{app}[site.main]\nroute = [{{ path = \"/\", app = \"probe\" }}]\n"))
+                .start();
+        let line = server.wait_for_line("a data worker", |line| line.contains("worker role=data index=0"));
+        assert!(line.contains("flags=") && !line.contains("DEFER_TASKRUN"), "{threads}: {line}");
+    }
 }
 
 #[test]

@@ -109,8 +109,8 @@ impl Threads {
                 request_id_seed: rand::random(),
             };
             threads.orders.push(order);
-            // Each answer of an application worker may wake it, on whatever core that is.
-            let is_woken = !placement.app.is_empty();
+            // Each answer of an application may wake it, on whatever core that is and whatever thread it comes from.
+            let is_woken = !config.apps.is_empty();
             let (thread, worker_facts) = start_data_worker(config, seat, placement.data[index], is_woken)?;
             threads.data.push(thread);
             facts.push(worker_facts);
